@@ -91,7 +91,11 @@ def _headline(name: str, failing: Failing, last_run_ns: int) -> str:
     new = new if failing.new_files else f"{'not' if is_one else 'none'} new"
     count = "but" if is_one else f"{failing.recent_files:,}"
     recent = f", {count} since yesterday" if failing.recent_files > failing.new_files else ""
-    rest = [f"{count:,} {word}" for word, count in (("held", failing.held), ("dismissed", failing.dismissed)) if count]
+    rest = [
+        f"{count:,} {word}"
+        for word, count in (("held", failing.held_files), ("dismissed", failing.dismissed_files))
+        if count
+    ]
     return "; ".join([f"{name}: {counted(failing.files, 'file')} failed, {new}{recent}", *rest])
 
 
@@ -285,7 +289,7 @@ def _dismiss(config: Config, patterns: Sequence[str]) -> int:
             ledger.begin()
             dismissed, refused = ledger.failures.dismiss(matcher(patterns), " ".join(patterns))
             ledger.commit()
-    print(f"{dismissed:,} {'failure' if dismissed == 1 else 'failures'} dismissed", file=sys.stderr)
+    print(f"{counted(dismissed, 'file')} dismissed", file=sys.stderr)
     if refused:
         print(f"{refused:,} left: no stage failed over them, the place of their outputs is taken", file=sys.stderr)
     return 0

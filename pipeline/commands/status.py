@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands import parse_duration
 from pipeline.errors import UsageError
 from pipeline.stdio import print_error
-from pipeline.text import cut_to, format_duration, local_time, one_line, printable, shown, width_of
+from pipeline.text import counted, cut_to, format_duration, local_time, one_line, printable, shown, width_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -207,7 +207,7 @@ def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
         return describe_hang(fields)
     seconds = max(0.0, time.time() - fields["started"])
     who = f"for {format_duration(seconds)} (pid {fields['pid']} on {fields['host']})"
-    failed = f", {fields['failed']:,} outputs failed" if fields["failed"] else ""
+    failed = f", {counted(fields['failed'], 'output')} failed" if fields["failed"] else ""
     at = describe_work(fields) if fields["stage"] == "running" else ""
     if standing == "suspended":
         return f"{describe_suspension(fields)}{f'; {at}' if at else ''}{failed}"

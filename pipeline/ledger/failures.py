@@ -348,7 +348,7 @@ class Failures:
         """Record that files need not be made as they are.
 
         Returns:
-            How many failures were dismissed, and how many were not because only a plan refuses them.
+            How many files were dismissed, and how many were not because only a plan refuses them.
         """
         matching = (each for each in self.all() if matches(each.source))
         # A group that waits for its members goes with them.
@@ -357,8 +357,8 @@ class Failures:
             "UPDATE failures SET dismissed_at = ?, dismissed_by = ? WHERE source = ? AND stage = ?",
             ((time.time(), pattern, source, stage) for source, stage, tried in found if tried),
         )
-        dismissed = sum(tried for _, _, tried in found)
-        return dismissed, len(found) - dismissed
+        dismissed = {source for source, _, tried in found if tried}
+        return len(dismissed), len({source for source, *_ in found} - dismissed)
 
 
 def between(after: bytes | None, column: str = "source") -> str:

@@ -138,6 +138,8 @@ class Explainer:
 
     def find(self, given: bytes) -> Subject:
         """Return the input or output of a path, relative to the working folder, root or YAML. Raises UsageError."""
+        if not given:
+            raise UsageError("'': an empty path; name a file")
         bases = (os.getcwdb(), self._root, os.fsencode(self._config.folder))
         for full in dict.fromkeys(os.path.normpath(os.path.join(base, given)) for base in bases):
             if subject := self._output_at(full) or self._input_at(full):

@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from functools import lru_cache, partial
 from typing import Literal
 
@@ -87,18 +88,35 @@ class LedgerGroup:
 
 @dataclass(frozen=True)
 class Failing:
-    """The failures on record, as a person needs them first; those that were dismissed are only counted."""
+    """The failures on record, as a person needs them first; those that were dismissed are only counted.
+
+    A file counts once, whatever was to be made of it, and where one of its outputs is new or held, as that.
+    """
 
     files: int
     new_files: int
     recent_files: int
     """How many files failed for the first time within the last 24 hours."""
-    held: int
-    dismissed: int
+    held_files: int
+    dismissed_files: int
     groups: Sequence[LedgerGroup]
     """The groups with the most files, those with new ones first."""
     more_groups: int
     more_files: int
+
+
+class _Files:
+    """Counts the files of failures that come in the order of their sources."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last = b""
+
+    def add(self, failure: Failure, counts: bool = True) -> None:
+        """Count the file of a failure, unless it is counted, or does not count."""
+        if counts and failure.source != self._last:
+            self.count += 1
+            self._last = failure.source
 
 
 @dataclass
@@ -106,10 +124,8 @@ class _Tally:
     """What is counted of a group in a first pass over the failures."""
 
     reason: str
-    files: int = 0
-    new_files: int = 0
-    last: bytes = b""
-    """The source that came last: the failures of one follow each other."""
+    files: _Files = field(default_factory=_Files)
+    new: _Files = field(default_factory=_Files)
     has_one_text: bool = True
     is_tried: bool = False
     is_any_held: bool = False
@@ -131,40 +147,35 @@ def group_failures(ledger: Ledger, is_held: Callable[[Failure], bool], last_run_
         recent_ns: When the last 24 hours began.
     """
     keys, tallies = _Keys(ledger), dict[Key, _Tally]()
-    files = new_files = recent_files = held = dismissed = 0
-    last = b""
+    files, new, recent, held, dismissed = (_Files() for _ in range(5))
     for failure in ledger.failures.all():
         if failure.dismissed_at is not None:
-            dismissed += 1
+            dismissed.add(failure)
             continue
         is_new, is_left_alone = failure.is_new_since(last_run_ns), is_held(failure)
-        held += is_left_alone
-        if failure.source != last:
-            files += 1
-            new_files += is_new
-            recent_files += failure.is_new_since(recent_ns)
-            last = failure.source
+        files.add(failure)
+        held.add(failure, is_left_alone)
+        new.add(failure, is_new)
+        recent.add(failure, failure.is_new_since(recent_ns))
         _count(tallies.setdefault(keys.of(failure), _Tally(failure.error)), failure, is_new, is_left_alone)
-    ranked = sorted(tallies, key=lambda key: (not tallies[key].new_files, -tallies[key].files))
+    ranked = sorted(tallies, key=lambda key: (not tallies[key].new.count, -tallies[key].files.count))
     described = _described(ledger, keys, {key: tallies[key] for key in ranked[:_DESCRIBED]})
     rest = ranked[_DESCRIBED:]
     return Failing(
-        files=files,
-        new_files=new_files,
-        recent_files=recent_files,
-        held=held,
-        dismissed=dismissed,
+        files=files.count,
+        new_files=new.count,
+        recent_files=recent.count,
+        held_files=held.count,
+        dismissed_files=dismissed.count,
         groups=described,
         more_groups=len(rest),
-        more_files=sum(tallies[key].files for key in rest),
+        more_files=sum(tallies[key].files.count for key in rest),
     )
 
 
 def _count(tally: _Tally, failure: Failure, is_new: bool, is_held: bool) -> None:
-    if failure.source != tally.last:
-        tally.files += 1
-        tally.new_files += is_new
-        tally.last = failure.source
+    tally.files.add(failure)
+    tally.new.add(failure, is_new)
     tally.has_one_text = tally.has_one_text and failure.error == tally.reason
     tally.is_tried = tally.is_tried or failure.tried
     tally.is_any_held = tally.is_any_held or is_held
@@ -241,14 +252,14 @@ def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[
             traits[key].update(each for each in traits_of(failure) if _may_tell(each, failure))
             if len(examples[key]) < _EXAMPLES:
                 examples[key].append(failure.source)
-    candidates = {key: _candidates(traits[key], tally.files) for key, tally in tallies.items()}
+    candidates = {key: _candidates(traits[key], tally.files.count) for key, tally in tallies.items()}
     foremost = {key: [stage for stage, _ in stages[key].most_common()] for key in tallies}
     usual = _Usual(ledger, [(foremost[key][0], candidates[key]) for key in tallies])
     found = []
     for key, tally in tallies.items():
         total, having = usual.totals[foremost[key][0]], usual.having[foremost[key][0]]
-        shared = list(_telling(candidates[key], having, tally.files, total))
-        is_whole, holds = tally.files >= total, partial(keys.is_in, key)
+        shared = list(_telling(candidates[key], having, tally.files.count, total))
+        is_whole, holds = tally.files.count >= total, partial(keys.is_in, key)
         found.append(_group(key, tally, foremost[key], examples[key], shared, holds, is_whole=is_whole))
     return found
 
@@ -329,8 +340,8 @@ def _group(
         reason=without_stage(tally.reason) if tally.has_one_text else reason,
         place=place,
         stages=stages,
-        files=tally.files,
-        new_files=tally.new_files,
+        files=tally.files.count,
+        new_files=tally.new.count,
         examples=examples,
         shared=shared,
         who=who,
@@ -350,7 +361,7 @@ def _blame(
     if kind == "collision":
         return "pipeline", "the place of the output is taken"
     if kind == "interrupted":
-        return "nobody", f"the run was stopped while {'it was' if tally.files == 1 else 'they were'} in hand"
+        return "nobody", f"the run was stopped while {'it was' if tally.files.count == 1 else 'they were'} in hand"
     if not tally.is_tried:
         of_members = is_group(examples[0])
         return ("nobody", "members of the group failed") if of_members else ("machine", "it refused the file")
@@ -358,9 +369,9 @@ def _blame(
         return "machine", "all in one worker"
     if "night" in what and tally.most_attempts <= 1 and (kind in KILLED or is_of_machine):
         return "machine", "all in one night"
-    if is_whole and tally.files >= _MANY_FILES:
+    if is_whole and tally.files.count >= _MANY_FILES:
         return "stage", "all of its files fail alike, so it is the stage or what it needs"
-    if is_of_machine and tally.files >= _MANY_FILES:
+    if is_of_machine and tally.files.count >= _MANY_FILES:
         return "machine", "a program, a service or a disk that the stage needs"
     if what & {"folder", "suffix", "size"}:
         return "file", "by what they share"
@@ -371,7 +382,7 @@ def _blame(
 
 def _blame_by_number(kind: str, tally: _Tally, is_of_code: bool) -> tuple[Who, str]:
     """Return whose fault failures are whose files share nothing telling."""
-    if tally.files < _MANY_FILES:
+    if tally.files.count < _MANY_FILES:
         return "file", "others are made by the same stage"
     if kind == "memory":
         return "machine", "too little memory for what is done at a time"

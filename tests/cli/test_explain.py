@@ -326,6 +326,7 @@ def test_why_a_file_is_no_input(project: Project, explain: Explain, name: str, s
         ),
         ("in/deep", "in/deep: a folder; name a file in it"),
         ("in", "in: a folder; name a file in it"),
+        ("", "'': an empty path; name a file"),
     ],
 )
 def test_what_is_unknown_is_said_so(project: Project, explain: Explain, path: str, says: str) -> None:

@@ -255,7 +255,7 @@ def _has_failed(folder: Path) -> bool:
 def test_dismissed_is_no_exit_1_any_more(held: Project, pipeline: Pipeline) -> None:
     """A person has said that it is well: the run says 0, the file stays on the list and in the counts."""
     done = pipeline("failures", "--dismiss", "ba*")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "1 failure dismissed\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "1 file dismissed\n")
     ran = pipeline("--json")
     said = json.loads(ran.stdout)
     assert (ran.returncode, ran.stderr, said["held"], said["dismissed"], said["up_to_date"]) == (0, "", 1, 1, 1)
@@ -279,14 +279,27 @@ def test_others_are_not_dismissed(held: Project, pipeline: Pipeline) -> None:
     """Only what matches; nothing matching is no error, so that a script may say it every night."""
     held.write("in/sub/bad", "bad two")
     held.run()
-    assert pipeline("failures", "--dismiss", "*.jpg").stderr == "0 failures dismissed\n"
-    assert pipeline("failures", "--dismiss", "/bad").stderr == "1 failure dismissed\n"
+    assert pipeline("failures", "--dismiss", "*.jpg").stderr == "0 files dismissed\n"
+    assert pipeline("failures", "--dismiss", "/bad").stderr == "1 file dismissed\n"
     assert held.plan()["up sub/bad"] == ("make", "failed before (error, attempt 1 of 3)")
     assert held.run().exit == 1
     record = failures(held)
     assert [each.dismissed_at is not None for each in record] == [True, False]
     with ledger_of(held.folder) as ledger:
         assert ledger._connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
+
+
+def test_what_was_dismissed_is_counted_in_files(tmp_path: Path, pipeline: Pipeline) -> None:
+    """As above the list: a file of which two outputs failed is one."""
+    more = "  - {name: more, from: inputs, uses: upper, output: 'more/{name}'}\nengine"
+    project = Project(tmp_path, ONE_STAGE.replace("engine", more))
+    project.write("stages/upper.py", MOODY)
+    for name in ("a", "b"):
+        project.write(f"in/{name}", "bad")
+    project.run()
+    assert opening(pipeline)[0].startswith("pipeline: 2 files failed, all new ")
+    assert pipeline("failures", "--dismiss", "*").stderr == "2 files dismissed\n"
+    assert opening(pipeline) == ["pipeline: 0 files failed, none new; 2 dismissed"]
 
 
 def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> None:
@@ -296,7 +309,7 @@ def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> No
     project.write("out/a", "precious")
     assert project.run().exit == 1
     said = pipeline("failures", "--dismiss", "a").stderr.splitlines()
-    assert said == ["0 failures dismissed", "1 left: no stage failed over them, the place of their outputs is taken"]
+    assert said == ["0 files dismissed", "1 left: no stage failed over them, the place of their outputs is taken"]
     assert project.run().exit == 1
 
 
@@ -304,7 +317,7 @@ def test_a_bad_pattern_is_refused(moody: Project, pipeline: Pipeline) -> None:
     """Exit 2 and one sentence; without a ledger there is nothing to dismiss, nor is one made."""
     done = pipeline("failures", "--dismiss", "!")
     assert (done.returncode, done.stderr) == (2, "--dismiss: '!' is no gitignore pattern\n")
-    assert pipeline("failures", "--dismiss", "*").stderr == "0 failures dismissed\n"
+    assert pipeline("failures", "--dismiss", "*").stderr == "0 files dismissed\n"
     assert not (moody.folder / ".pipeline").exists()
 
 
@@ -399,7 +412,7 @@ def test_the_list_opens_with_what_is_new_what_is_shared_and_what_to_do(tmp_path:
         f"next: look at {tmp_path}/in/drafts/2024/0.txt, and repair or replace the files; if they need not be done: "
         f"python -m pipeline failures {yaml} --dismiss /drafts/2024/"
     )
-    assert pipeline("failures", "--dismiss", "/drafts/2024/").stderr == "9 failures dismissed\n"
+    assert pipeline("failures", "--dismiss", "/drafts/2024/").stderr == "9 files dismissed\n"
     assert opening(pipeline) == ["pipeline: 0 files failed, none new; 9 dismissed"]
 
 
@@ -416,7 +429,7 @@ def test_what_is_to_be_done_next_can_be_typed_as_it_is(tmp_path: Path, pipeline:
     assert next_step(pipeline).startswith("next: repair or replace ")
     command = next_step(pipeline).partition("; if it need not be done: python -m pipeline ")[2]
     words = subprocess.run(["sh", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
-    assert pipeline(*words.split(b"\0")[:-1]).stderr == "1 failure dismissed\n"
+    assert pipeline(*words.split(b"\0")[:-1]).stderr == "1 file dismissed\n"
     (left,) = failures(project)
     assert (left.source, left.dismissed_at is not None) == (name, True)
 

@@ -522,6 +522,19 @@ def test_watch_without_a_terminal_prints_what_is_new(project: Project, held: sub
 
 
 @pytest.mark.processes
+def test_one_output_that_failed_is_one(project: Project, pipeline: Pipeline) -> None:
+    project.write("stages/upper.py", SLOW)
+    project.write("in/00", b"\xff")
+    run = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=project.folder, stderr=subprocess.DEVNULL)
+    folder = project.folder / ".pipeline/pipeline"
+    wait_until(lambda: read_progress(folder)[1].get("failed"))
+    said = pipeline("status").stdout
+    run.kill()
+    run.wait()
+    assert "1 output failed" in said.splitlines()[0]
+
+
+@pytest.mark.processes
 def test_a_run_that_was_suspended_says_so(project: Project, held: subprocess.Popen[bytes], pipeline: Pipeline) -> None:
     """By Ctrl-Z, or by somebody who has forgotten it: how it goes on is said, and it does not count as hung."""
     held.send_signal(signal.SIGSTOP)

@@ -180,7 +180,7 @@ def test_what_is_dismissed_is_not_waited_for(project: Project) -> None:
     """A person said that the file need not be done: the group is made without it, and the exit code is 0."""
     project.write("in/a/1.txt", "bad")
     assert project.run().failed == 2
-    assert verb(project, "failures", "--dismiss", "a").stderr == "1 failure dismissed\n"
+    assert verb(project, "failures", "--dismiss", "a").stderr == "1 file dismissed\n"
     summary = project.run()
     assert (summary.done, summary.dismissed, summary.exit) == (1, 1, 0)
     assert sheets(project)["a"] == "a/2.txt - TEXT A/2.TXT\n"

@@ -251,7 +251,7 @@ def test_a_killed_run_without_a_power_cut_costs_nothing_that_was_committed(proje
 def ask_twice(project: Project, pipeline: Pipeline) -> None:
     """A verb that writes, twice, since each opens the ledger as the one before has left it."""
     for _ in range(2):
-        assert pipeline("failures", "--dismiss", "*").stderr == "0 failures dismissed\n"
+        assert pipeline("failures", "--dismiss", "*").stderr == "0 files dismissed\n"
 
 
 def refuse_a_run(project: Project, pipeline: Pipeline) -> None:
@@ -479,7 +479,7 @@ def accept_one(project: Project, pipeline: Pipeline) -> None:
 
 
 def dismiss_one(project: Project, pipeline: Pipeline) -> None:
-    assert "1 failure dismissed" in pipeline("failures", "--dismiss", "bad").stderr
+    assert "1 file dismissed" in pipeline("failures", "--dismiss", "bad").stderr
 
 
 @pytest.mark.parametrize("change", [rename_one, prune_one, prune_by_hand, adopt_one, accept_one, dismiss_one])

@@ -155,7 +155,30 @@ def test_new_ones_come_first_and_dismissed_ones_are_only_counted(ledger: Ledger)
     assert [(each.reason, each.new_files, each.is_any_held) for each in found.groups] == [
         ("new", 1, False), ("old", 0, True), ("of yesterday", 0, False),
     ]  # fmt: skip
-    assert (found.files, found.new_files, found.recent_files, found.held, found.dismissed) == (7, 1, 2, 5, 2)
+    assert (found.files, found.new_files, found.recent_files, found.held_files, found.dismissed_files) == (
+        7,
+        1,
+        2,
+        5,
+        2,
+    )
+
+
+def test_files_are_counted_whatever_was_to_be_made_of_them(ledger: Ledger) -> None:
+    """In all figures of the headline: held, dismissed, and new where one of its outputs is."""
+    for stage in ("up", "web", "thumb"):
+        fail(ledger, "h1", "h2", stage=stage, attempts=3)
+        fail(ledger, "d1", "d2", stage=stage, dismissed=1.0)
+    fail(ledger, "h2", stage="zip", began_ns=LAST_NIGHT_NS + 1)
+    found = grouped(ledger)
+    assert (found.files, found.new_files, found.recent_files, found.held_files, found.dismissed_files) == (
+        2,
+        1,
+        1,
+        2,
+        2,
+    )
+    assert [(each.files, each.new_files) for each in found.groups] == [(2, 1)]
 
 
 # -- what they share ---------------------------------------------------------------------------------------------------
