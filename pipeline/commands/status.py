@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands import parse_duration
 from pipeline.errors import UsageError
 from pipeline.stdio import print_error
-from pipeline.text import counted, cut_to, format_duration, local_time, one_line, printable, shown, width_of
+from pipeline.text import counted, cut_inside, format_duration, local_time, one_line, printable, shown, width_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pipeline.operations.standing import StatusOf, Verdict
     from pipeline.report.standing import Standing
 
+# How the further rows of a line begin that is broken.
+_FURTHER = "  "
 # Seconds between two looks of `--watch`, which is how often a run says anything.
 _EVERY_S = 1.0
 
@@ -206,12 +208,12 @@ def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
     if standing == "hung":
         return describe_hang(fields)
     seconds = max(0.0, time.time() - fields["started"])
-    who = f"for {format_duration(seconds)} (pid {fields['pid']} on {fields['host']})"
+    who = f"for {format_duration(seconds)} (pid {fields['pid']} on {fields['host']})"  # last, since it matters least
     failed = f", {counted(fields['failed'], 'output')} failed" if fields["failed"] else ""
     at = describe_work(fields) if fields["stage"] == "running" else ""
     if standing == "suspended":
         return f"{describe_suspension(fields)}{f'; {at}' if at else ''}{failed}"
-    return f"{fields['stage']} {who}{f', {at}' if at else ''}{failed}"
+    return f"{fields['stage']}{f' {at}' if at else ''}{failed}{',' if at or failed else ''} {who}"
 
 
 def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
@@ -279,8 +281,23 @@ def _draw(lines: list[str], drawn: list[str]) -> list[str]:
     width, height = width or 80, height or 24
     # A screen that was made narrower since has broken the lines that were there.
     rows = sum(max(1, -(-width_of(each) // width)) for each in drawn)
-    fitting = [cut_to(each, width - 1) for each in lines[: height - 1]]
+    fitting = [part for line in lines for part in _broken(line, width - 1)][: height - 1]
     above = f"\x1b[{rows}F" if rows else ""
     sys.stdout.write(f"{above}\x1b[J" + "".join(f"{each}\n" for each in fitting))
     sys.stdout.flush()
     return fitting
+
+
+def _broken(line: str, columns: int) -> list[str]:
+    """Break a line between words, so that nothing of it is lost where the screen is narrow; a longer name is cut."""
+    if width_of(line) <= columns:
+        return [line]
+    text, rows = line.lstrip(" "), list[str]()
+    indent = line[: len(line) - len(text)]
+    for word in text.split(" "):
+        if rows and width_of(row := f"{rows[-1]} {word}") <= columns:
+            rows[-1] = row
+        else:
+            start = f"{indent}{_FURTHER if rows else ''}"
+            rows.append(start + cut_inside(word, max(1, columns - len(start))))
+    return rows

@@ -170,18 +170,18 @@ def _age_s(fields: dict[str, Any], key: str) -> float:
 
 
 def describe_work(fields: dict[str, Any]) -> str:
-    """Return what a run that is running is at, such as `1,200 of 5,000 files, 3 in hand, 4.0 min left, until 02:44`."""
+    """Return what a run that is running is at, such as `1,200 of 5,000 files, 4.0 min left, until 02:44, 3 in hand`."""
     if fields["stage"] != "running":
         return str(fields["stage"])
     of_all = f" of {fields['planned']:,}" if fields["planned"] else ""  # a first run that still lists its files
     parts = [f"{fields['through']:,}{of_all} files"]
-    if in_hand := len(fields.get("in_hand", ())):
-        parts.append(f"{in_hand:,} in hand")
     if fields.get("pace"):
         parts.append(format_pace(fields["pace"]))
     if "left_s" in fields:
         until = f", until {clock_time(fields['at'] + fields['left_s'])}" if fields["left_s"] >= _LONG_S else ""
         parts.append(f"{format_duration(fields['left_s'])} left{until}")
+    if in_hand := len(fields.get("in_hand", ())):
+        parts.append(f"{in_hand:,} in hand")
     return ", ".join(parts)
 
 

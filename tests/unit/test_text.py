@@ -17,6 +17,7 @@ from support.program import ROOT
 from pipeline.config.units import DURATION
 from pipeline.text import (
     as_json,
+    cut_inside,
     cut_to,
     format_pace,
     format_seconds,
@@ -189,3 +190,15 @@ def test_python_is_named_so_that_it_is_this_one(script: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", "/bin")
     assert program() == f"'{script.parent}/python' -m pipeline"
     assert started_by(f"PYTHONPATH={quoted(str(ROOT))} {program()} --version").startswith("filemill ")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "cut"),
+    [
+        ("abc", 3, "abc"), ("abcdefghij.jpg", 11, "abcd....jpg"), ("\u5b57" * 9, 11, "\u5b57\u5b57...\u5b57\u5b57"),
+        ("abcdef", 4, "a..."), ("abcdef", 1, "."), ("abcdef", 0, ""),
+    ],
+)  # fmt: skip
+def test_a_name_is_cut_inside(text: str, columns: int, cut: str) -> None:
+    """Its end tells as much as its beginning; it is never wider than asked."""
+    assert cut_inside(text, columns) == cut and width_of(cut) <= columns

@@ -152,7 +152,7 @@ def test_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["", "{", "[]", '{"exits": {}, "figures": {"more": 1}}', '{"exits": 1, "figures": {}}']
+    "data", ["", "{", "[]", "[" * 100_000, '{"exits": {}, "figures": {"more": 1}}', '{"exits": 1, "figures": {}}']
 )
 def test_a_damaged_memory_is_none(tmp_path: Path, data: str) -> None:
     (tmp_path / "told.json").write_text(data)
