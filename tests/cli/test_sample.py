@@ -175,6 +175,9 @@ def test_a_failure_is_one_in_a_sample_too(project: Project, capfd: pytest.Captur
     project._forget_modules()
     code, said = sample(capfd)
     assert code == 1 and "ValueError: no" in said and "10 failed" in said
+    assert "next:" not in said and "log: " in said  # no command looks at the state of a sample
+    (page,) = Path("../some/.filemill-sample/reports").glob("2*.json")
+    assert json.loads(page.read_text())["verdict"]["next"] == []
     assert main(["failures"]) == 0 and "ValueError" not in capfd.readouterr().out
 
 
