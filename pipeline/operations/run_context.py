@@ -222,6 +222,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                     state=str(state.folder),
                     log=str(state.log),
                     edits=config.edits,
+                    is_partial=request.selection.is_partial,
                     is_moved=config.is_moved,
                 )
                 log = RunLog(file, summary)

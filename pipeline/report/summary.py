@@ -77,6 +77,8 @@ class Summary:
     """The absolute path of the run's report; empty if none was written."""
     edits: tuple[str, ...] = ()
     """The `--set` edits with which the run was made."""
+    is_partial: bool = False
+    """True for a run over a part of the files."""
     is_moved: bool = False
     """True for a sample, whose outputs and state lie where no command looks."""
     stopped: str = ""

@@ -181,6 +181,14 @@ def test_a_failure_is_one_in_a_sample_too(project: Project, capfd: pytest.Captur
     assert main(["failures"]) == 0 and "ValueError" not in capfd.readouterr().out
 
 
+def test_the_page_of_a_part_claims_nothing_of_the_rest(fresh: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither after a sample nor after a run over some of the files."""
+    assert sample(capfd)[0] == 0 and main(["run", "--limit", "1"]) == 0
+    for folder in ("../some/.filemill-sample", ".pipeline/pipeline"):
+        verdict = json.loads(Path(folder, "reports/report.json").read_text())["verdict"]
+        assert verdict["text"].startswith("Exit 0: only a part of the files was looked at, and ")
+
+
 def test_templates_below_another_folder(fresh: Project, tmp_path: Path) -> None:
     """What decides an output's bytes is the same elsewhere: only its folder is another."""
     config = load_config(fresh.folder / "pipeline.yaml")
