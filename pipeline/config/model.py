@@ -309,6 +309,8 @@ class Config(PipelineEntry):
     """The warnings about values that are probably mistakes, each with its line."""
     edits: tuple[str, ...] = ()
     """The `--set` edits that were applied to the file."""
+    is_moved: bool = False
+    """True if outputs and state are below another folder than pipeline.yaml has it, where no command looks."""
     initializer_code: Code = NO_CODE
     """The files that hold the code of the shared pool's initializer."""
     code_state: CodeState = NO_STATE

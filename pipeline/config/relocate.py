@@ -22,6 +22,7 @@ def below(config: Config, folder: Path, state: Path) -> Config:
         config,
         stages=tuple(_moved(stage, config, folder) for stage in config.stages),
         state=state,
+        is_moved=True,
         prune=None,
         trace=None,
         notify=(),

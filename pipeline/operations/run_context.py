@@ -229,7 +229,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
 
 def _begin(request: RunRequest, state: State, ledger: Ledger, file: TextIO, teller: Teller | None) -> RunContext:
     """Begin the run in the ledger and for all who observe it; return its context."""
-    config, summary = request.config, _summary_of(request.config, state)
+    config, summary = request.config, _summary_of(request.config, request.selection, state)
     log = RunLog(file, summary)
     digest = config.evidence.asked.text if config.evidence else ""
     live = LiveProgress(
@@ -267,7 +267,7 @@ def _begin(request: RunRequest, state: State, ledger: Ledger, file: TextIO, tell
     return context
 
 
-def _summary_of(config: Config, state: State) -> Summary:
+def _summary_of(config: Config, selection: Selection, state: State) -> Summary:
     """Return the summary of a run that begins."""
     return Summary(
         run=state.run,
@@ -276,6 +276,8 @@ def _summary_of(config: Config, state: State) -> Summary:
         state=str(state.folder),
         log=str(state.log),
         edits=config.edits,
+        is_partial=selection.is_partial,
+        is_moved=config.is_moved,
     )
 
 

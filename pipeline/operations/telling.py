@@ -246,7 +246,10 @@ class Telling:
         """Write the metrics, if there are any; return why that could not be done."""
         try:
             if self.settings.metrics:
-                write_metrics(Path(self.settings.metrics), self.settings.pipeline, self.memory.figures)
+                figures = self.memory.figures
+                if self.ending.is_hung:  # the run that hangs is the one that holds files
+                    figures = _live(figures, Path(self.settings.state))
+                write_metrics(Path(self.settings.metrics), self.settings.pipeline, figures)
         except NotWritten as error:
             return [f"metrics: {error}"]
         return []
@@ -322,16 +325,20 @@ def write_live_metrics(config: Config) -> None:
 
     During a run, what it has done so far takes the place of what the one before has done.
     """
-    from pipeline.report.standing import LIVE, read_progress
-
     assert config.metrics is not None
     before = None
     while before != (memory := Memory.load(str(config.state))):  # else a run has ended and written its own meanwhile
         before = memory
-        standing, progress = read_progress(config.state)
-        figures = memory.figures
-        if standing in LIVE:
-            files = {each: progress.get(each, 0) for each in ("done", "skipped", "failed")}
-            seconds = round(time.time() - progress["started"], 3)
-            figures = replace(figures, seconds=seconds, files=files, in_hand=len(progress.get("in_hand", ())))
-        write_metrics(config.metrics, config.name, figures)
+        write_metrics(config.metrics, config.name, _live(memory.figures, config.state))
+
+
+def _live(figures: Figures, state: Path) -> Figures:
+    """Return figures in which what a run has done so far, if one is running, takes the place of what the last did."""
+    from pipeline.report.standing import LIVE, read_progress
+
+    standing, progress = read_progress(state)
+    if standing not in LIVE:
+        return figures
+    files = {each: progress.get(each, 0) for each in ("done", "skipped", "failed")}
+    seconds = round(time.time() - progress["started"], 3)
+    return replace(figures, seconds=seconds, files=files, in_hand=len(progress.get("in_hand", ())))

@@ -132,6 +132,8 @@ def _level_and_text(summary: Summary) -> tuple[str, str]:
     level, text = _VERDICTS.get(code, ("bad", "it did not end in order"))
     if code == PolicyStop.exit_code and not summary.stopped:
         text = "a folder of inputs is lost, and its outputs are kept"
+    if code == 0 and summary.is_partial:
+        text = "only a part of the files was looked at, and nothing of that is left to be done"
     if code == 0 and summary.held:
         text += ", but for those that were dismissed"
     return level, f"Exit {code}: {text}"

@@ -10,6 +10,7 @@ Everything is sent from threads, takes a limited time, and raises nothing: what 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -25,8 +26,12 @@ from pipeline.text import PING_TO, VARIABLE, one_line
 # Seconds that a program may take until it and all it has started is killed; and that a ping may take.
 ARGV_LIMIT_S = 30.0
 PING_LIMIT_S = 10.0
-# Seconds more in which a thread says that its time was over.
+# Seconds more in which a thread says that a program's time was over.
 _SPARE_S = 1.0
+# The share of a ping's time that is kept for that, and for as long the end of a run waits for the ping of its start.
+_SPARE = 0.1
+# What is said of an address that has not answered when its time is over.
+_NO_ANSWER = "no answer in time"
 # Seconds between two looks at whether something was told.
 _LOOK_EVERY_S = 0.05
 # Bytes of a ping's body, all of which healthchecks keeps of it; and of a program's stdin, which any pipe takes at once,
@@ -55,7 +60,15 @@ class Entry(NamedTuple):
 class Sending:
     """Something that is being told in a thread of its own."""
 
-    def __init__(self, entry: Entry, send: Callable[[Sending], None], limit_s: float) -> None:
+    def __init__(self, entry: Entry, send: Callable[[Sending], None], limit_s: float, late: str) -> None:
+        """Begin to send.
+
+        Args:
+            entry: Who is told.
+            send: What the thread does.
+            limit_s: The seconds that whoever waits gives it in all.
+            late: Why it was not told if it takes longer.
+        """
         self.entry = entry
         self.program: int | None = None
         """The process id of a program that was started, which leads a group of its own; None once it has ended."""
@@ -63,7 +76,7 @@ class Sending:
         """Set once the program was started, or there is none to start."""
         self._send = send
         self._limit_s = limit_s
-        self._problem: str | None = f"took longer than {limit_s:g} s"
+        self._problem: str | None = late
         self._began = time.monotonic()
         # One that waits for a name server for ever is left behind, also when the program ends.
         self._thread = threading.Thread(target=self._run, name=f"notify {entry}", daemon=True)
@@ -81,9 +94,14 @@ class Sending:
         except Exception as error:  # its text may have the address in it
             self._problem = f"failed with {type(error).__name__}"
 
-    def wait(self, is_interrupted: Callable[[], bool] = lambda: False) -> str:
-        """Wait for the end, but not beyond the limit; return why it was not told, empty if it was."""
-        deadline = self._began + self._limit_s + _SPARE_S
+    def wait(self, is_interrupted: Callable[[], bool] = lambda: False, most_s: float = math.inf) -> str:
+        """Wait for the end, but not beyond the limit; return why it was not told, empty if it was.
+
+        Args:
+            is_interrupted: Function that is called repeatedly; once it returns True the waiting ends.
+            most_s: The seconds that whoever waits has.
+        """
+        deadline = min(self._began + self._limit_s, time.monotonic() + most_s)
         while self._thread.is_alive() and time.monotonic() < deadline and not is_interrupted():
             self._thread.join(_LOOK_EVERY_S)
         return self._problem or ""
@@ -113,7 +131,8 @@ def expand(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 def start_program(entry: Entry, facts: Mapping[str, str], text: str, folder: str) -> Sending:
     """Start the program of an entry in a folder, with facts in its environment and a text as its stdin."""
-    return Sending(entry, partial(_call, entry, dict(facts), text, folder), ARGV_LIMIT_S)
+    call = partial(_call, entry, dict(facts), text, folder)
+    return Sending(entry, call, ARGV_LIMIT_S + _SPARE_S, f"took longer than {ARGV_LIMIT_S:g} s")
 
 
 def _call(entry: Entry, facts: dict[str, str], text: str, folder: str, sending: Sending) -> None:
@@ -157,7 +176,7 @@ def start_ping(entry: Entry, what: str, rid: str, body: str, after: Sending | No
         what: What is appended to the path, such as `/start`; empty for a success.
         rid: The id of the run, by which a start and an end belong together.
         body: What is sent with it.
-        after: The ping that has to arrive before.
+        after: The ping that is to arrive before, if it does soon.
     """
     # Here, since a process that is forked meanwhile could not import what another thread was just importing.
     import urllib.request  # noqa: F401
@@ -165,7 +184,8 @@ def start_ping(entry: Entry, what: str, rid: str, body: str, after: Sending | No
     # A thread of a run takes none of its signals, which may be blocked elsewhere for a while.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        return Sending(entry, partial(_ping, entry, what, rid, body, after), PING_LIMIT_S * (2 if after else 1))
+        late = f"did not get through: {_NO_ANSWER}"  # also if it answers without an end
+        return Sending(entry, partial(_ping, entry, what, rid, body, after), PING_LIMIT_S, late)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -176,7 +196,7 @@ def _ping(entry: Entry, what: str, rid: str, body: str, after: Sending | None, s
 
     sending.has_begun.set()
     if after:
-        after.wait()
+        after.wait(most_s=_SPARE * PING_LIMIT_S)
     url = expand(entry.ping).strip()
     if not re.fullmatch(PING_TO, url):
         raise NotTold("what the environment has for it is no URL that begins with https://, or http:// to this machine")
@@ -184,7 +204,7 @@ def _ping(entry: Entry, what: str, rid: str, body: str, after: Sending | None, s
     headers = {"User-Agent": "filemill", "Content-Type": "text/plain; charset=utf-8"}
     request = Request(_address(url, what, rid), data=data, headers=headers, method="POST")
     try:
-        urlopen(request, timeout=PING_LIMIT_S).close()
+        urlopen(request, timeout=(1 - 2 * _SPARE) * PING_LIMIT_S).close()
     except HTTPError as error:
         error.close()
         raise NotTold(f"was answered with {error.code}") from None
@@ -205,7 +225,7 @@ def _why(error: OSError) -> str:
     """Return why an address cannot be reached; the text of the error itself may have the address in it."""
     reason = getattr(error, "reason", error)
     if isinstance(reason, TimeoutError):
-        return "no answer in time"
+        return _NO_ANSWER
     return one_line(getattr(reason, "strerror", None) or type(reason).__name__)
 
 

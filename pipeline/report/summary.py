@@ -74,6 +74,10 @@ class Summary:
     """The absolute path of the run's report; empty if none was written."""
     edits: tuple[str, ...] = ()
     """The `--set` edits with which the run was made."""
+    is_partial: bool = False
+    """True for a run over a part of the files."""
+    is_moved: bool = False
+    """True for a sample, whose outputs and state lie where no command looks."""
     stopped: str = ""
     """The reason for which the run ended early; empty if it did not."""
     remedy: str = ""
@@ -177,6 +181,8 @@ class Summary:
 
     def command(self, verb: str, *options: str) -> str:
         """Return the command that does something with the pipeline as this run had it; empty if there is none."""
+        if self.is_moved:
+            return ""
         if not self.edits or verb in _VERBS_WITH_EDITS:
             edits = (word for edit in self.edits for word in ("--set", quoted(edit)))
             return command_for(verb, self.yaml, *options, *edits)

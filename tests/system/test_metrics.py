@@ -14,6 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.program import Pipeline, wait_until
 from support.project import Project
 
+from pipeline.config.load import load_config
+from pipeline.errors import RunHangs
+from pipeline.operations.telling import tell_refused
+
 YAML = """
 name: photos
 inputs: in
@@ -179,6 +183,24 @@ def test_while_a_run_is_on(project: Project, pipeline: Pipeline) -> None:
     after = metrics(project)
     assert (after["files_in_hand"], after["files done"]) == (0, 1)
     assert pipeline("status", "--metrics").returncode == 0 and metrics(project) == after
+
+
+@pytest.mark.processes
+def test_who_finds_a_run_that_hangs_tells_what_that_holds(project: Project, pipeline: Pipeline) -> None:
+    """The exit code alone is that of whoever was locked out."""
+    assert pipeline("pipeline.yaml").returncode == 0
+    before = metrics(project)
+    project.write("in/b", "wait")
+    command = [sys.executable, "-m", "pipeline", "run", "-j", "2", "--engine", "pool"]
+    with subprocess.Popen(command, cwd=project.folder) as process:
+        wait_until(lambda: json.loads(pipeline("status", "--json").stdout).get("in_hand"))
+        tell_refused(load_config(project.folder / "pipeline.yaml"), RunHangs("the run of 02:30 has not moved"))
+        found = metrics(project)
+        project.write("go", "")
+        assert process.wait(60) == 0
+    assert (found["files_in_hand"], found["run_exit_code"]) == (1, 3)
+    for name in ("last_success_timestamp_seconds", "input_files", "bytes in"):
+        assert found[name] == before[name]
 
 
 def test_without_the_word_there_is_no_file_to_write(project: Project, pipeline: Pipeline) -> None:

@@ -190,7 +190,7 @@ def test_a_server_that_hangs_costs_its_time_and_no_more(
     tmp_path: Path, server: Heartbeats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The start is sent during the run, and both are given up: one warning."""
-    monkeypatch.setattr(notify, "PING_LIMIT_S", 0.3)
+    monkeypatch.setattr(notify, "PING_LIMIT_S", 1.0)
     project = project_in(tmp_path, f"ping: {server.url}/secret")
     server.hangs = True
     summary = project.run()

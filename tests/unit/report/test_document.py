@@ -76,6 +76,7 @@ def test_every_key_is_always_there() -> None:
         ({"exit": 6, "held": 1}, "fair", "Exit 6: no file failed; files are held from earlier runs",
          ["failures", "run --retry-failed"]),
         ({"exit": 0, "held": 1, "dismissed": 1}, "good", "Exit 0: every output is up to date, but", []),
+        ({"exit": 0, "is_partial": True}, "good", "Exit 0: only a part of the files was looked at, and", []),
         ({"exit": 143}, "fair", "Exit 143: stopped by SIGTERM", ["run"]),
         ({"exit": 70}, "bad", "Exit 70: it did not end in order", ["run"]),
     ],
