@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.program import ROOT, Pipeline, on_terminal, wait_until
@@ -57,9 +58,14 @@ def project(tmp_path: Path) -> Project:
 def first(project: Project) -> Iterator[subprocess.Popen[bytes]]:
     """A run with one of two files in hand, until there is a file `go`."""
     with subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=project.folder) as run:
-        wait_until(lambda: read_progress(project.folder / STATE)[1].get("through") == 1)
+        wait_until(lambda: has_one_in_hand(read_progress(project.folder / STATE)[1]))
         yield run
         run.kill()
+
+
+def has_one_in_hand(fields: dict[str, Any]) -> bool:
+    """One file is through, and the other begun."""
+    return fields.get("through") == 1 and len(fields["in_hand"]) == 1
 
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
