@@ -42,7 +42,7 @@ def lines_of_crontab(*pages: str) -> list[str]:
 def test_the_page_tells_every_exit_code() -> None:
     """Those that the program has; 128+N stands for signals."""
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.M)}
-    known = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
+    known = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int) and value < 128}
     assert {0, 1, 2, 3, 4, 70, 75} <= told and known <= told, known - told
 
 
