@@ -28,7 +28,7 @@ WORDS = (
     "trace: 'runs/{run}.ndjson'",
 )
 # Pictures that are so many that the start of the program does not decide.
-_PICTURES, _QUICK_PICTURES = 100, 6
+_PICTURES, _QUICK_PICTURES = 1000, 6
 _POOL = "pool: {processes: 2}\n"
 
 
