@@ -124,8 +124,20 @@ def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 def _limited(report: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """Return a report with texts that can be shown, within limits."""
     pictures = _pictures(report["gallery"], limits.picture_bytes)
+    groups = list(map(_with_message, report["failures"]))
     within = _Within(limits)
-    return {key: within.cut(pictures if key == "gallery" else value, key) for key, value in report.items()}
+    return {key: within.cut(value, key) for key, value in {**report, "gallery": pictures, "failures": groups}.items()}
+
+
+def _with_message(group: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a group of failures whose reason, by which it was counted, has a message of its files."""
+    messages = dict.fromkeys(each["text"] for each in group["examples"])
+    if not messages:
+        return group
+    first, reason = next(iter(messages)), group["reason"]
+    if len(messages) == 1:
+        return {**group, "reason": first}
+    return {**group, "reason": f"{first}, and others" if first.startswith(reason) else f"{reason}, such as {first}"}
 
 
 def _pictures(pairs: Sequence[Mapping[str, Any]], most_bytes: int) -> list[Mapping[str, Any]]:

@@ -103,6 +103,24 @@ def test_a_large_report_is_shown_whole_but_for_long_texts() -> None:
     assert page.count("x = frobnicate(y)\n" * 222) > 20
 
 
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        (["KeyError: 'a'"] * 2, "KeyError: &#39;a&#39;"),
+        (["KeyError: 'a'", "KeyError: 'b'"], "KeyError: &#39;a&#39;, and others"),
+        (["no key", "KeyError: 'b'"], "KeyError, such as no key"),
+        ([], "KeyError"),
+    ],
+)
+def test_a_group_of_failures_says_what_is_wrong(messages: list[str], said: str) -> None:
+    """Before it is opened: what its files say, or the first of them, and not only the kind of exception."""
+    report = reports.everyday()
+    group = report["failures"][0]
+    group["reason"] = "KeyError"
+    group["examples"] = [{**group["examples"][0], "text": message} for message in messages]
+    assert f": <bdi>{said}</bdi></summary>" in render(report)
+
+
 def test_a_command_is_whole() -> None:
     """What is copied into a shell has its middle, however long its paths are and whatever else there was to say."""
     command = f"filemill failures {'/deep' * 800}/pipeline.yaml"
