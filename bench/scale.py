@@ -6,6 +6,8 @@
     python bench/scale.py --folder /var/tmp      on a disk; the default is memory (/dev/shm)
     python bench/scale.py --flat                 all of them in one folder
     python bench/scale.py --shapes               other shapes of outputs and ways to start workers, and 12 pictures
+    python bench/scale.py --telling              what trace, metrics and notify cost, in the place of all that
+    python bench/scale.py --telling --before ../before --rounds 9      and beside another checkout of filemill
     python bench/scale.py --quick                300 files, in seconds
 
 Each text is read, put into capitals and written: `cold`. Then the same line again: `no-op`. The bare Pool script and
@@ -28,6 +30,7 @@ from pathlib import Path
 
 from choices import add_choice
 from resizing import meter
+from scaling import telling
 from scaling.contenders import (
     CHUNK_1,
     DEBIAN,
@@ -47,6 +50,8 @@ REPOSITORY = Path(__file__).parent.parent
 _IN_A_FOLDER = 1000
 # Who cannot be asked to bear more files than this is measured in one round only.
 _MOST_OF_THE_SLOW = 10_000
+# Texts over which it is measured what it costs that a run tells of itself.
+_TOLD_OF = 10_000
 
 
 @dataclass
@@ -80,10 +85,15 @@ def main() -> int:
         _set_up()
         return 0
     meter.prove()
+    if options.telling:
+        _compare_telling(options)
+        return 0
     for count in options.counts:
         _report(count, _measure(count, options), options)
     if options.shapes:
         _report_pictures(options)
+    if options.quick:
+        _compare_telling(options)
     return 0
 
 
@@ -98,6 +108,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the files are made")
     parser.add_argument("--flat", action="store_true", help="in one folder, not a thousand in each")
     parser.add_argument("--shapes", action="store_true", help="other shapes of outputs too")
+    parser.add_argument("--telling", action="store_true", help="with all that has a run tell of itself, and without")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="another checkout to compare that with")
     add_choice(parser, "--only", [each.name for each in (*MAKERS, *SHAPES, *WALKS)])
     parser.add_argument("--rounds", type=int, default=3, help="cold runs of each, and no-op runs")
     options = parser.parse_args()
@@ -133,6 +145,22 @@ def _measure(count: int, options: argparse.Namespace) -> dict[str, Figures]:
             for each in present:
                 _measure_one(each, home, count, figures[each.name])
     return figures
+
+
+def _compare_telling(options: argparse.Namespace) -> None:
+    """Measure what it costs that a run tells of itself, over tiny texts and over pictures."""
+    count = options.counts[0] if options.quick else _TOLD_OF
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
+        _make_files(Path(folder) / "in", count, _IN_A_FOLDER)
+        (Path(folder) / "cache").mkdir()
+        telling.compare(
+            Path(folder) / "in",
+            options.folder,
+            Path(folder) / "cache",
+            options.rounds,
+            options.before,
+            is_quick=options.quick,
+        )
 
 
 def _make_files(root: Path, count: int, in_a_folder: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pygments.lexers.data import YamlLexer
 from pygments.lexers.special import TextLexer
 from sphinx.highlighting import lexers
 
@@ -31,3 +32,4 @@ html_theme = "furo"
 html_title = f"filemill {release}"
 
 lexers["crontab"] = TextLexer()
+lexers["yml"] = YamlLexer()  # YAML that is no pipeline

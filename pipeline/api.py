@@ -91,7 +91,8 @@ def run(
         options: The options of `run` on the command line, such as `processes=4` or `only="*.jpg"`.
 
     Returns:
-        The summary. Its `exit` is the exit code of the command line: 0 if all is up to date, 1 if files failed.
+        The summary. Its `exit` is the exit code of the command line: 0 if all is up to date, 1 if files failed, 6 if
+        none did and files are held that failed before.
 
     Raises:
         FilemillError: Nothing was run, and the text says why.
@@ -108,7 +109,8 @@ def iterate(pipeline: Config, **options: Unpack[Options]) -> Outcomes:
     """Run a pipeline, and yield the outcome of every file as soon as it is recorded.
 
     A file has one outcome for each pool that it passes through, where stages have pools of their own; a group has one.
-    `close`, or leaving a `with` block, ends the run: what is done is recorded, and the next run does the rest.
+    `close`, or leaving a `with` block, ends the run as Ctrl-C does, with exit code 130: what is done is recorded, and
+    the next run does the rest.
 
     Args:
         pipeline: What `load` returned.

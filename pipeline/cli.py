@@ -42,10 +42,12 @@ VERBS = {
     "verify": "read every output again and compare it with what is recorded",
     "prune": "remove outputs that nothing produces any more, after showing them",
     "status": "show how far a run has come, or how the last one ended",
+    "report": "print where the report of a run lies, or compare two",
     "explain": "show everything about one file, an input or an output",
     "accept": "mark outputs as up to date that are stale because of a change that makes no difference",
     "adopt": "record outputs that exist and are not in the ledger as made",
-    "failures": "list the files that failed and have not been done since, or dismiss some",
+    "runs": "list the runs, or show everything about one",
+    "failures": "group and list the files that failed and have not been done since, or dismiss some",
     "try": "run one file through the pipeline in this process, step by step",
     "stages": "list all stages, or describe one",
     "new": "write a stage with its test, or a pipeline for a folder",
@@ -152,7 +154,7 @@ def _execute(arguments: list[str]) -> int:
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
     plain, looked = _plain_run(rest) if verb == "run" else None, None
-    if plain and (looked := _answer_unchanged(**plain)) is True:
+    if plain and (looked := _answer_unchanged(plain["file"], plain["quiet"], plain["verbose"])) is True:
         return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
     parsed = command.plain_arguments(**plain) if plain else _parse(verb, command, rest)
@@ -166,16 +168,35 @@ def _execute(arguments: list[str]) -> int:
 _ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
+# Options with a value that cannot change the answer of a run that has nothing to do.
+_ONLY_LIMITS = {"--if-locked": "if_locked", "--max-time": "max_time"}
+
+
 def _plain_run(words: list[str]) -> dict[str, Any] | None:
     """Return the options of a run in which none matters, which argparse need not be imported to read; else None."""
-    said, files = {_ONLY_SAYS.get(each) for each in words}, [each for each in words if each not in _ONLY_SAYS]
-    if len(files) > 1 or any(each.startswith("-") or not each for each in files):
+    said: dict[str, Any] = {"quiet": False, "verbose": False}
+    files, left = list[str](), iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if word in _ONLY_SAYS:
+            said[_ONLY_SAYS[word]] = True
+        elif name in _ONLY_LIMITS and (value := value if equals else next(left, "")):
+            said[_ONLY_LIMITS[name]] = value
+        elif word.startswith("-") or not word:
+            return None
+        else:
+            files.append(word)
+    if len(files) > 1:
         return None
-    file = files[0] if files else "pipeline.yaml"
-    return {"file": file, "quiet": "quiet" in said, "verbose": "verbose" in said}
+    if said.keys() & _ONLY_LIMITS.values():
+        from pipeline.commands.run import parse_limits
+
+        # What is wrong with them is refused whatever the answer.
+        parse_limits(said.get("if_locked", "fail"), said.get("max_time"))
+    return {"file": files[0] if files else "pipeline.yaml", **said}
 
 
-def _answer_unchanged(file: str, *, quiet: bool, verbose: bool) -> Literal[True] | Looked | None:
+def _answer_unchanged(file: str, quiet: bool, verbose: bool) -> Literal[True] | Looked | None:
     """Answer a run from the note of the one before.
 
     Returns True if that could be done; else which files need not be looked at, if that is known.
@@ -191,10 +212,11 @@ def _answer_unchanged(file: str, *, quiet: bool, verbose: bool) -> Literal[True]
     answer = answer_unchanged(Path(file))
     if answer is None or isinstance(answer, Looked):
         return answer
-    from pipeline.report.summary import print_summary
+    from pipeline.report.summary import print_summary, print_untold
 
     _make_streams_lenient(is_json=False)
     print_summary(answer, is_quiet=quiet, is_verbose=verbose)
+    print_untold(answer)
     return True
 
 
@@ -249,9 +271,10 @@ options:
   -h, --help      this text; {program()} VERB --help: the options of a verb
   --version       the version
 
-exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 stopped by the machine,
-            4 stopped by a limit of your own, 70 a fault of filemill itself, 75 already running,
-            128+N stopped by signal N; the same line again resumes
+exit codes: 0 all up to date, 1 some files failed, 2 wrong use, 3 stopped by the machine,
+            4 stopped by a limit of your own, or a folder of inputs is lost, 5 stopped by its time limit,
+            6 no file failed; files are held from earlier runs, 70 a fault of filemill itself,
+            75 already running, 128+N stopped by signal N; the same line again resumes
 """
 
 

@@ -7,10 +7,12 @@
     ├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
     ├── StageError                      2   a stage breaks the contract; says its file and line
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
+    │   ├── RunHangs                    3   another run holds the lock of this state folder, and hangs
     │   ├── WorkersFailed               3   no worker could be started
     │   ├── SourceUnreachable           3   the machine cannot read one source; three in a row end the run
     │   ├── FolderDenied                3   a folder of outputs may not be written to; those in others are made
-    │   └── CodeChanged                 3   the stages' code is not what the run was planned with
+    │   ├── CodeChanged                 3   the stages' code is not what the run was planned with
+    │   └── Unfollowed                130   whoever takes the outcomes of a run has left, as by Ctrl-C
     ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
     ├── AlreadyRunning                 75   another run holds the lock of this state folder
     └── FileFailure                     1   one file cannot be done; never leaves its job
@@ -18,12 +20,25 @@
         ├── Unreadable                  1   the file is not what its reader needs
         └── SourceMoved                 1   the source changed or vanished while it was read: no stage's fault
 
-Beside the tree, since it is no error but the user's wish: Interrupted (BaseException), 128 + the signal's number.
+Beside the tree, since it is no error but the user's wish: Interrupted (BaseException), SIGNALLED + the signal's number.
 """
 
 from __future__ import annotations
 
 from typing import Literal
+
+ENDED_IN_ORDER = (0, 1, 6)
+"""The exit codes of runs that came to their end: all that was to be made was made, or tried."""
+HELD_ONLY = 6
+"""The exit code of a run in which no file failed, while files are held from earlier runs."""
+TIME_IS_UP = 5
+"""The exit code of a run that its time limit ended, while all was well."""
+SUCCEEDED = (0, TIME_IS_UP, HELD_ONLY)
+"""The exit codes of runs after which nobody need do anything today."""
+NOT_STOPPED = (*SUCCEEDED, 1)
+"""The exit codes of runs that nothing but their time limit stopped; one that ends otherwise always says why."""
+SIGNALLED = 128
+"""The exit code of a run that a signal has stopped, less the number of the signal."""
 
 
 class FilemillError(Exception):
@@ -66,6 +81,10 @@ class EnvironmentFailure(FilemillError):
     """What alone the machine refused, so that other files may well be done; empty if it is not known to be one."""
 
 
+class RunHangs(EnvironmentFailure):
+    """Another run holds the lock of the state folder, and hangs."""
+
+
 class WorkersFailed(EnvironmentFailure):
     """No worker could be started, so no file can be blamed."""
 
@@ -86,11 +105,17 @@ class CodeChanged(EnvironmentFailure):
     """The code of the stages, or another input of the plan, was changed during the run."""
 
     def __init__(self, file: str) -> None:
-        super().__init__(f"{file} changed while the run was on")
+        super().__init__(f"{file} changed during the run")
         self.file = file
 
     def __reduce__(self) -> tuple[type[CodeChanged], tuple[str]]:
         return CodeChanged, (self.file,)
+
+
+class Unfollowed(EnvironmentFailure):
+    """Whoever takes the outcomes of a run has left it: a person's stop, like Ctrl-C."""
+
+    exit_code = SIGNALLED + 2
 
 
 class PolicyStop(FilemillError):
@@ -103,6 +128,8 @@ class AlreadyRunning(FilemillError):
     """Another run holds the lock of the state folder."""
 
     exit_code = 75
+    holder: tuple[int, str] | None = None
+    """The process id and the host of who holds the lock; None if that is not known."""
 
 
 class FileFailure(FilemillError):

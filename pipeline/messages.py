@@ -5,6 +5,7 @@ They are named tuples, since a frozen dataclass takes three times as long to mak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pipeline.records import NamedTuple
@@ -191,12 +192,24 @@ class Result(NamedTuple):
     """The parts that a fan-out made in place of one file."""
     notes: tuple[tuple[str, str], ...] = ()
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
-    code: Literal["", "not_ours", "members_failed", "in_hand"] = ""
+    code: Literal["", "not_ours", "members_failed", "in_hand", "held"] = ""
     """The code of a failure that the program treats specially, since it never parses `text`; else empty."""
     taken_by: bytes = b""
     """The path, as spelt in the file system, of a file that already has the output's name; empty if there is none."""
     moved_under: str = ""
     """The name of the stage that was at work when the source changed or vanished; empty if none was."""
+    place: str = ""
+    """The file and line of the user's code in which it failed, such as stages/sharpen.py:12; empty if none is known."""
+    is_new: bool = False
+    """True for a failure that the run has recorded and none before it, of the same source by the same recipe."""
+
+    @property
+    def is_failure(self) -> bool:
+        """True if it counts as failed; where a source is gone, nothing is left to be made, unless a stage had it.
+
+        A held output that was tried for all that failed alike, and failed as before, is still held.
+        """
+        return self.status == "failed" and self.code != "held" and (self.kind != "vanished" or self.code == "in_hand")
 
     @property
     def noted(self) -> str:
@@ -217,6 +230,36 @@ class LateFile(NamedTuple):
     path: str
     digest: str
     """The digest of what was loaded; of a source, without layout and comments."""
+
+
+class Lost(NamedTuple):
+    """A try of a job in which its worker died."""
+
+    seat: int
+    """The number of the worker's slot."""
+    seconds: float
+
+
+class Usage(NamedTuple):
+    """When a job began, and what it took besides the seconds of its outcome; measured for a trace, and of deaths."""
+
+    start_s: float
+    """The time at which it began, in seconds since 1970."""
+    cpu_s: float | None
+    """The CPU seconds of the worker and of the programs for which it waited; None if its worker died."""
+    seat: int | None = None
+    """The number of the slot of the worker that began it."""
+    lost: tuple[Lost, ...] = ()
+    """The tries in which its worker died."""
+
+    def merged(self, other: Usage | None) -> Usage:
+        """Return the usage of a job of which another try, or another part, took `other`."""
+        if other is None:
+            return self
+        known = [each.cpu_s for each in (self, other) if each.cpu_s is not None]
+        cpu_s = sum(known) if known else None
+        first = min(self, other, key=lambda each: each.start_s)
+        return Usage(first.start_s, cpu_s, first.seat, self.lost + other.lost)
 
 
 class Outcome(NamedTuple):
@@ -252,11 +295,23 @@ class Outcome(NamedTuple):
     """The most memory that the worker held during the job; None if unknown."""
     seat: int | None = None
     """The number of the worker's slot."""
+    usage: Usage | None = None
+    """What the job used; None where no trace is written, unless its worker died."""
 
     @property
     def source(self) -> Source | None:
         """The source; None for a group."""
         return self.origin if isinstance(self.origin, Source) else None
+
+    @property
+    def lost(self) -> tuple[Lost, ...]:
+        """The tries in which its worker died."""
+        return self.usage.lost if self.usage else ()
+
+    @property
+    def spent_s(self) -> float:
+        """The seconds of all tries, those too in which its worker died."""
+        return self.seconds + sum(each.seconds for each in self.lost)
 
 
 class StageInfo(NamedTuple):
@@ -269,3 +324,39 @@ class StageInfo(NamedTuple):
     """Seconds that each call of the stage may take; None for no limit."""
     engine: int = 0
     """The number of the engine that runs the stage; 0 is shared by all stages without a pool of their own."""
+
+
+class Histogram(NamedTuple):
+    """The calls of a stage by their seconds, in buckets of which each is 19 % wider than the one before."""
+
+    calls: int = 0
+    total_s: float = 0.0
+    slowest_s: float = 0.0
+    counts: Mapping[int, int] = {}
+    """The number of calls in each bucket: bucket b has those from 2**(b/4) seconds to less than 2**((b+1)/4)."""
+
+    def merged(self, other: Histogram) -> Histogram:
+        """Return the histogram of the calls of both."""
+        counts = dict(self.counts)
+        for bucket, calls in other.counts.items():
+            counts[bucket] = counts.get(bucket, 0) + calls
+        slowest_s = max(self.slowest_s, other.slowest_s)
+        return Histogram(self.calls + other.calls, self.total_s + other.total_s, slowest_s, counts)
+
+    def quantile(self, share: float) -> float:
+        """Return the seconds within which this share of the calls ended, to a tenth; 0 if there were no calls."""
+        left = share * self.calls
+        for bucket in sorted(self.counts):
+            left -= self.counts[bucket]
+            if left <= 0:
+                return min(self.slowest_s, 2 ** ((bucket + 0.5) / 4))
+        return self.slowest_s
+
+
+class Measures(NamedTuple):
+    """What an engine has measured so far. Calls in which a worker died are missing."""
+
+    stages: Mapping[str, Histogram]
+    """The calls of each stage that was called; the parts of one fan-out are made in one call."""
+    restarts: Mapping[int, int]
+    """The number of workers that were replaced, by the number of their slot."""

@@ -37,6 +37,9 @@ class RunObserver:
         A first run may have handed out some of them before.
         """
 
+    def on_held(self, outputs: int) -> None:
+        """Called before `on_planned` with the number of outputs that are not tried, since they failed too often."""
+
     def on_step(self, step: Step) -> None:
         """Called after a stage was called, a value converted or an output written in this process."""
 
@@ -77,18 +80,22 @@ class Observers(RunObserver):
         self._observers = list(observers)
         self._on_failure = on_failure
         # Called for every file, and by most observers not at all.
-        self._of_outcomes = [
-            each
-            for each in self._observers
-            if getattr(each.on_outcome, "__func__", None) is not RunObserver.on_outcome
-            or getattr(each.on_outcomes, "__func__", None) is not RunObserver.on_outcomes
-        ]
+        self._of_outcomes = list(filter(_takes_outcomes, self._observers))
+
+    def add(self, observer: RunObserver) -> None:
+        """Have one more observer receive the events from now on."""
+        self._observers.append(observer)
+        if _takes_outcomes(observer):
+            self._of_outcomes.append(observer)
 
     def on_start(self) -> None:
         self._tell("on_start")
 
     def on_planned(self, files: int) -> None:
         self._tell("on_planned", files)
+
+    def on_held(self, outputs: int) -> None:
+        self._tell("on_held", outputs)
 
     def on_step(self, step: Step) -> None:
         self._tell("on_step", step)
@@ -140,3 +147,11 @@ class Observers(RunObserver):
             self._observers.remove(observer)
         self._of_outcomes = [each for each in self._of_outcomes if each is not observer]
         self._on_failure(observer, error)
+
+
+def _takes_outcomes(observer: RunObserver) -> bool:
+    """Return whether an observer does anything with outcomes."""
+    return (
+        getattr(observer.on_outcome, "__func__", None) is not RunObserver.on_outcome
+        or getattr(observer.on_outcomes, "__func__", None) is not RunObserver.on_outcomes
+    )

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from pipeline.text import printable
 
@@ -73,9 +73,31 @@ def discard_stdout() -> None:
 
 
 def print_error(text: object) -> None:
-    """Print to stderr; where that cannot be written to, such as a log on a full disk, the exit code has to do."""
+    """Print to stderr; where that cannot be written to, such as a log on a full disk, the exit code has to do.
+
+    The notes of an error are what could not be told of it to others.
+    """
+    lines = [str(text), *(f"warning: {each}" for each in getattr(text, "__notes__", ()))]
     with suppress(OSError):
-        print(printable(str(text)), file=sys.stderr, flush=True)
+        print(printable("\n".join(lines)), file=sys.stderr, flush=True)
+
+
+def has_escapes(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that knows escape sequences."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def has_color(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal on which colors are wanted; see https://no-color.org."""
+    return has_escapes(stream) and not os.environ.get("NO_COLOR")
+
+
+_COLORS = {"red": 31, "green": 32}
+
+
+def in_color(text: str, color: Literal["red", "green"]) -> str:
+    """Return a text with the escape sequences that give it a color."""
+    return f"\x1b[{_COLORS[color]}m{text}\x1b[0m"
 
 
 def _discard(number: int) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 
 def shown(path: bytes) -> str:
@@ -54,10 +55,37 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / unit_s:.{1 if seconds < 10 * unit_s else 0}f} {name}"
 
 
+def format_seconds(seconds: float) -> str:
+    """Return a time that may well be short, such as `4 µs` or `250 ms`; a longer one as `format_duration` does."""
+    if seconds >= 0.9995:
+        return format_duration(max(1.0, seconds))
+    if seconds >= 0.001:
+        return f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
+    return f"{seconds * 1e6:.0f} µs" if seconds else "0 s"
+
+
+def format_pace(rate: float) -> str:
+    """Return files a second as text, such as `41 files/s`; for slow ones the time that each takes."""
+    if 0 < rate < 1:
+        return f"{1 / rate:,.1f} s/file"
+    return f"{rate:,.{0 if rate >= 10 else 1}f} files/s"
+
+
 def unit_of_time(seconds: float) -> tuple[int, str]:
     """Return the seconds and the name of the largest unit of which a time has two; of a shorter one, the second."""
     units = (86_400, "days"), (3600, "h"), (60, "min"), (1, "s")
     return next(unit for unit in units if seconds >= 2 * unit[0] or unit[0] == 1)
+
+
+DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+"""The units in which people write durations, in seconds, ascending."""
+DURATION_NEEDED = "a duration with its unit is needed, such as 500ms, 60s or 5m"
+
+
+def seconds_of(text: str) -> float | None:
+    """Return the seconds of a duration, written as in pipeline.yaml; None for any other text."""
+    found = re.fullmatch(rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(DURATION_UNITS)})", text, re.ASCII)
+    return float(found[1]) * DURATION_UNITS[found[2]] if found else None
 
 
 def local_time(at: float) -> str:
@@ -66,6 +94,45 @@ def local_time(at: float) -> str:
         return time.strftime("%F %T", time.localtime(at))
     except (ValueError, OverflowError, OSError):
         return f"{at:.0f} s since 1970"
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal a printable text takes."""
+    return sum(map(_columns_of, text))
+
+
+def cut_to(text: str, columns: int) -> str:
+    """Return a printable text that takes no more columns of a terminal than these, with `...` for what is cut off."""
+    if width_of(text) <= columns:
+        return text
+    kept, left = "", columns - 3
+    for each in text:
+        left -= _columns_of(each)
+        if left < 0:
+            break
+        kept += each
+    return f"{kept}..."[: max(0, columns)]
+
+
+def cut_inside(text: str, columns: int) -> str:
+    """Return a printable text that takes no more columns than these, with `...` for its middle: names end tellingly."""
+    if width_of(text) <= columns:
+        return text
+    kept, left = "", (columns - 3) // 2
+    for each in reversed(text):
+        left -= _columns_of(each)
+        if left < 0:
+            break
+        kept = each + kept
+    return cut_to(text, columns - width_of(kept)) + kept
+
+
+def _columns_of(character: str) -> int:
+    import unicodedata
+
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def printable(text: str) -> str:
@@ -101,6 +168,11 @@ def as_json(path: bytes, key: str = "source") -> dict[str, str]:
 _BEFORE = re.compile(r"[:;,(]")
 _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""", re.VERBOSE)
 
+# The next two are here since `config` checks them and `report` uses them, and neither may import the other.
+# A variable of the environment, such as ${PING_URL}, in what pipeline.yaml says of telling.
+VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
+# An address that may be pinged: encrypted, or of this machine itself.
+PING_TO = r"(https://[^\s/?#]+|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?)([/?]\S*)?"
 NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
 
@@ -112,8 +184,50 @@ def in_general(text: str) -> str:
 
 
 def program() -> str:
-    """Return the command that started the program, for messages: `filemill` or `python -m pipeline`."""
-    return "filemill" if os.path.basename(sys.argv[0]) == "filemill" else "python -m pipeline"
+    """Return a command that starts the program in any shell of this machine: a short one where PATH leads to it."""
+    typed = os.path.abspath(sys.argv[0])
+    if os.path.basename(typed) == "filemill":
+        return "filemill" if _is_on_path("filemill", typed) else quoted(typed)
+    is_short = not sys.executable or _is_on_path("python", sys.executable)
+    return f"{'python' if is_short else quoted(sys.executable)} -m pipeline"
+
+
+def _is_on_path(name: str, file: str) -> bool:
+    """Return whether a shell that is told a name starts this very file.
+
+    The folders are compared too: the Pythons of all virtual environments are links to one and the same.
+    """
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        found = os.path.join(folder, name)
+        if os.path.isfile(found) and os.access(found, os.X_OK):
+            with suppress(OSError):
+                is_here = os.path.samefile(folder or ".", os.path.dirname(file)) and os.path.samefile(found, file)
+                return is_here and os.path.isabs(folder)  # a relative one is another in another folder
+            return False
+    return False
+
+
+def quoted(path: str) -> str:
+    """Return a path as one word of a shell command; what is not printable in a way that bash and zsh know."""
+    if path.isprintable():
+        if re.fullmatch(r"[\w@%+=:,./-]+", path, re.ASCII):
+            return path
+        # As shlex.quote does, which is not imported only to name the program.
+        return "'" + path.replace("'", "'\"'\"'") + "'"
+    parts = (each if each.isprintable() and each not in "'\\" else _octal(each) for each in path)
+    return f"$'{''.join(parts)}'"
+
+
+def command_for(verb: str, file: str, *options: str) -> str:
+    """Return the whole command that has the program do something with a pipeline, so that it can be copied.
+
+    The verb is always named, since a pipeline of any suffix may follow it.
+    """
+    return " ".join((program(), verb, *([quoted(file)] if file else []), *options))
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -15,6 +15,8 @@ from support.pool_engines import make, method
 from support.program import ROOT, Pipeline
 from support.warm_start import run_cold, run_warm
 
+from pipeline.report.html import load_template
+
 __all__ = ["make", "method"]  # fixtures of the pool's tests
 
 
@@ -31,6 +33,11 @@ os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 sys.dont_write_bytecode = False  # that of the tests themselves is kept: else each process of theirs compiles them all
 for package in ("pipeline", "stages"):
     compileall.compile_dir(ROOT / package, quiet=1)
+load_template()  # and the page of a report, which takes as long to compile as a small run
+
+
+# The program names itself as one types it where PATH leads to it, as in an environment that is activated.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 # A shell that runs the tests in the background ignores these, and every program that a test starts would inherit that.

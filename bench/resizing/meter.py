@@ -54,14 +54,14 @@ def measure(command: list[str], *, cwd: Path, env: dict[str, str] | None = None,
     meter = [sys.executable, "-S", "-E", __file__, *([] if samples_memory else [_UNSAMPLED]), *command]
     with (cwd / "said.txt").open("w+b") as said:
         run = subprocess.run(
-            meter, cwd=cwd, env={**_environment(), **(env or {})}, stdout=subprocess.PIPE, stderr=said, check=True
+            meter, cwd=cwd, env={**environment(), **(env or {})}, stdout=subprocess.PIPE, stderr=said, check=True
         )
         said.seek(0)
         text = said.read()[-500:].decode(errors="replace")
     return Cost(**json.loads(run.stdout), said=text.strip())
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This environment, with Python's caching of bytecode, without which every process compiles all it imports."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pipeline
+from pipeline.errors import UsageError
+from pipeline.text import DURATION_NEEDED, seconds_of
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.ledger import Ledger
+    from pipeline.operations.state_of_pipeline import StateOfPipeline
 
 
 # A run has thousands of jobs in memory, none of them in a cycle; to look at them again and again is a tenth of
@@ -43,6 +46,13 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
+def parse_duration(option: str, text: str) -> float:
+    """Return the seconds of a duration that an option has, written as in pipeline.yaml. Raises UsageError."""
+    if (seconds := seconds_of(text)) is None:
+        raise UsageError(f"{option}: {DURATION_NEEDED}, not {text!r}")
+    return seconds
+
+
 def warn_of_namesake(folder: Path) -> None:
     """Print a line to stderr if `python -m pipeline` in a folder would run a module that is not this one."""
     found = PathFinder.find_spec("pipeline", [str(folder), *sys.path])
@@ -57,3 +67,17 @@ def warn_of_foreign_state(config: Config, ledger: Ledger) -> None:
 
     if sentence := guards_of(config, ledger).describe_state():
         print(sentence, file=sys.stderr)
+
+
+def warn_of_state(of: StateOfPipeline, ledger: Ledger, unknown: str = "") -> None:
+    """Print a line to stderr if a pipeline does not load, with what is not known then, or if its state is another's."""
+    if of.config is None:
+        print(f"{of.problem}{unknown}", file=sys.stderr)
+    else:
+        warn_of_foreign_state(of.config, ledger)
+
+
+def by_whom(hosts: Sequence[str], versions: Sequence[dict[str, str]]) -> list[str]:
+    """Return the machines and the versions by which something was made, as phrases."""
+    named = [" ".join(("filemill", each.get("filemill", "?"), "Python", each.get("python", "?"))) for each in versions]
+    return [*hosts, *(each for each, said in zip(named, versions, strict=True) if said)]

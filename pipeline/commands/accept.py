@@ -31,16 +31,16 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.files.state_dir import open_state
     from pipeline.ledger.session import open_to_write
     from pipeline.operations.guards import guards_of
+    from pipeline.operations.lock_out import lock_state
     from pipeline.planning.recipe_diff import Part
 
     config = load_config(Path(arguments.file))
     _refuse_unknown(arguments.stage, [stage.name for stage in config.stages], "--stage", "stage")
     _refuse_unknown(arguments.because, list(get_args(Part)), "--because", "part of a recipe")
     # Held while the ledger is written, since it has one writer.
-    with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
+    with closing(lock_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         guards_of(config, ledger).check_owners()
         return _accept(config, ledger, arguments)
 

@@ -39,14 +39,14 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.files.state_dir import open_state
     from pipeline.ledger.session import open_to_write
     from pipeline.operations.guards import guards_of
+    from pipeline.operations.lock_out import lock_state
 
     only = only_of(arguments)
     config = load_config(Path(arguments.file))
     # Held while the ledger is written, since it has one writer.
-    with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
+    with closing(lock_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         guards_of(config, ledger).check_owners()
         return _adopt(config, ledger, only, yes=arguments.yes)
 

@@ -22,7 +22,10 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), arguments.set)
     from pipeline.operations.missing_extras import describe_missing_for
     from pipeline.planning.plan import walk_of  # once the pipeline is loaded, by a copy of this process
+    from pipeline.text import printable
 
+    if config.defaults:
+        print(f"defaults: {printable(str(config.defaults))}", file=sys.stderr)
     for note in (*config.warnings, *config.unseen):
         print(note, file=sys.stderr)
     warn_of_namesake(config.folder)

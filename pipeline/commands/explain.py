@@ -8,12 +8,16 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import warn_of_foreign_state
+from pipeline.commands import by_whom, warn_of_foreign_state
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.planning.decisions import text_of
-from pipeline.text import as_json, counted, indented, local_time, shown
+from pipeline.text import as_json, counted, format_bytes, indented, local_time, shown
 
 if TYPE_CHECKING:
+    from pipeline.ledger.days import Day
+    from pipeline.ledger.failures import Failure
+    from pipeline.ledger.outputs import OutputRecord
+    from pipeline.ledger.runs import Making
     from pipeline.operations.explain import Explanation, OutputExplained, StageExplained
 
 # Lines of what was printed that are shown; --json has all that is kept.
@@ -89,11 +93,7 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
     if len(output.differences) > 1:
         yield from (f"    {each}" for each in output.differences)
     if row := output.row:
-        yield f"  recorded: {_record(output)}"
-        if row.status == "done" and row.reason:
-            yield f"  noted: {row.reason}"
-        if override := output.override:
-            yield f"  decreed: by {override.verb}, {local_time(override.at)}: {_listed(override.details)}"
+        yield from _recorded_lines(output, row)
     if found := output.found:
         as_left = ", as it was left" if row and output.is_as_left else ""
         yield f"  there now: {_file(found.st_size, found.st_mtime_ns)}{as_left}"
@@ -101,7 +101,8 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
         yield "  there now: nothing"
     if failure := output.failure:
         dismissed = f", dismissed {local_time(failure.dismissed_at)}" if failure.dismissed_at else ""
-        yield f"  failed: {failure.kind}: {failure.error}; attempts: {failure.attempts}{dismissed}"
+        place = f" at {failure.place}" if failure.place else ""
+        yield f"  failed: {failure.kind}: {failure.error}{place}; attempts: {failure.attempts}{dismissed}"
         if printed := output.printed.splitlines()[-_PRINTED:]:
             yield indented("\n".join(printed))
 
@@ -117,12 +118,41 @@ def _record(output: OutputExplained) -> str:
     row = output.row
     assert row is not None
     if row.status == "intended":
-        return "about to be made by a run that did not end"
+        return _intention(output.failure)
     made = f"skipped: {row.reason}" if row.status == "skipped" else _file(row.size, row.mtime_ns)
     made = "done" if row.status == "done" and row.size is None else made
     if is_group(row.source):
         return f"{made}; of {counted(row.source_size, 'member')}"
     return f"{made}; of a source of {_file(row.source_size, row.source_mtime_ns)}"
+
+
+def _intention(failure: Failure | None) -> str:
+    """Describe an output that was handed out to be made, and of which no run has recorded that it was."""
+    if failure is None:
+        return "about to be made by a run that is at work, or was cut off"
+    if failure.kind == "interrupted":
+        return "about to be made when the run was stopped"
+    return f"about to be made when it failed ({failure.kind}){f' in the run {failure.run}' if failure.run else ''}"
+
+
+def _recorded_lines(output: OutputExplained, row: OutputRecord) -> Iterator[str]:
+    yield f"  recorded: {_record(output)}"
+    if making := output.making:
+        yield f"  {'made' if row.status == 'done' else 'skipped'} by: {_made_by(making, output.day)}"
+    if row.status == "done" and row.reason:
+        yield f"  noted: {row.reason}"
+    if override := output.override:
+        yield f"  decreed: by {override.verb}, {local_time(override.at)}: {_listed(override.details)}"
+
+
+def _made_by(making: Making, day: Day | None) -> str:
+    """Describe the run that made an output, and what that cost."""
+    run, at = making.run, local_time(making.recorded_ns / 1e9)
+    who = by_whom([run.host], [run.versions]) if run else by_whom(day.hosts, day.versions) if day else []
+    said = f" ({run.name})" if run else f" (one of {counted(day.runs, 'run')} of {day.day})" if day else ""
+    cost = [] if making.seconds is None else [f"{making.seconds:.3f} s"]
+    cost += [] if making.peak_bytes is None else [f"{format_bytes(making.peak_bytes)} of memory"]
+    return ", ".join([f"run {making.number}{said}", at, *who, *cost])
 
 
 def _stage_lines(stage: StageExplained) -> Iterator[str]:
@@ -185,15 +215,23 @@ def _output_as_json(output: OutputExplained) -> dict[str, Any]:
         "digest": row.digest.hex() if row.digest else None,
         "source_digest": row.source_digest.hex() if row.source_digest else None,
     }  # fmt: skip
+    making, day = output.making, output.day
+    made = None if making is None else {
+        "number": making.number, "run": making.run and making.run.name, "at": making.recorded_ns / 1e9,
+        "host": making.run and making.run.host, "versions": making.run and making.run.versions,
+        "seconds": making.seconds, "peak_bytes": making.peak_bytes, "day": day and day._asdict(),
+    }  # fmt: skip
     failed = None if failure is None else {
         "kind": failure.kind, "error": failure.error, "attempts": failure.attempts,
-        "dismissed_at": failure.dismissed_at, "output": output.printed,
+        "dismissed_at": failure.dismissed_at, "output": output.printed, "place": failure.place,
+        "worker": failure.seat, "run": failure.run,
     }  # fmt: skip
     return {
         **as_json(output.path, "output"), "stage": output.stage, "action": output.action,
         "code": output.reason.code, "why": _why(output),
         "differences": output.differences, "save": output.save,
         "recorded": recorded,
+        "made": made,
         "found": found and {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "as_left": output.is_as_left},
         "failure": failed,
         "decree": {"verb": override.verb, "at": override.at, "said": override.details} if override else None,

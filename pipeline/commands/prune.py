@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.ledger.origins import origin_of
-from pipeline.text import as_json, counted, format_bytes, program, shown
+from pipeline.text import as_json, command_for, counted, format_bytes, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,16 +38,16 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.files.state_dir import open_state
     from pipeline.ledger.recovery import is_new
     from pipeline.ledger.session import open_to_write
+    from pipeline.operations.lock_out import lock_state
 
     config = load_config(Path(arguments.file))
     if is_new(config.state / "ledger.sqlite"):
         print("no orphans: nothing was ever made", file=sys.stderr)
         return 0
     # Held while the ledger is written, since it has one writer.
-    with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
+    with closing(lock_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         return _prune(config, state, ledger, arguments)
 
 
@@ -71,7 +71,7 @@ def _prune_orphans(config: Config, state: State, ledger: Ledger, plan: Plan, arg
         if not arguments.yes:
             return 0
     else:
-        _show(fates(plan.store, config.folder), counts, size_bytes)
+        _show(fates(plan.store, config.folder), counts, size_bytes, str(config.file))
     if not counts["prune"] + counts["forget"]:
         return 0
     if counts["prune"] and not is_confirmed(yes=arguments.yes):
@@ -122,14 +122,14 @@ def _list(found: Iterator[Fate]) -> None:
             )
 
 
-def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int) -> None:
+def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int, file: str) -> None:
     """Print the names of the first orphans, and the number of all."""
     there = (fate for fate in found if fate.action != "forget")
     for fate in islice(there, _SHOWN):
         print(f"  {fate.action:<6}{shown(fate.orphan.target)}: {fate.why}", file=sys.stderr)
     more = counts["prune"] + counts["keep"] - _SHOWN
     if more > 0:
-        print(f"  ... and {more:,} more: {program()} prune --json", file=sys.stderr)
+        print(f"  ... and {more:,} more: {command_for('prune', file, '--json')}", file=sys.stderr)
     kept = f"; {counts['keep']:,} kept" if counts["keep"] else ""
     what = f"{counted(counts['prune'], 'orphan')} to remove, {format_bytes(size_bytes)}" if counts["prune"] else ""
     print(f"{what or 'no orphans to remove'}{kept}", file=sys.stderr)

@@ -12,16 +12,17 @@ from pipeline.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `schema`."""
     parser.add_argument("-o", "--output", metavar="FILE", help="write it there instead of on stdout")
+    parser.add_argument("--defaults", action="store_true", help="the schema of a file that 'defaults:' names")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the schema for pipelines in the folder of the named pipeline, which need not exist yet."""
-    from pipeline.config.json_schema import as_text, modeline, read_schema, write_schema
+    from pipeline.config.json_schema import as_text, defaults_schema, modeline, read_schema, write_schema
 
     pipeline, named = Path(arguments.file), arguments.pipeline
     if named and not named.endswith((".yaml", ".yml")):
         raise UsageError(f"{named} is no pipeline; '-o {named}' writes the schema there")
-    schema, problems = read_schema(pipeline)
+    schema, problems = (defaults_schema(), []) if arguments.defaults else read_schema(pipeline)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if arguments.output is None:
@@ -29,6 +30,6 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     write_schema(schema, Path(arguments.output))
     if sys.stderr.isatty():
-        line = modeline(Path(arguments.output), pipeline)
-        print(f"editors find it by this first line of the pipeline:\n{line}", file=sys.stderr)
+        line, whose = modeline(Path(arguments.output), pipeline), "defaults" if arguments.defaults else "pipeline"
+        print(f"editors find it by this first line of the {whose}:\n{line}", file=sys.stderr)
     return 0

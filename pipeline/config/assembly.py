@@ -11,10 +11,12 @@ from typing import Any
 
 from pipeline.config import checks
 from pipeline.config.document import Document
-from pipeline.config.model import Config, Inputs, Output, PipelineEntry, Pool, StageConfig
+from pipeline.config.model import RUN_FIELD, Config, Inputs, Output, PipelineEntry, Pool, StageConfig, trace_folder
+from pipeline.config.paths import check_fields
 from pipeline.config.routes import kind_made
 from pipeline.config.schema import who_at
 from pipeline.config.stage_finder import FoundStage, StageFinder
+from pipeline.config.telling import check_metrics, metrics_file, placed
 from pipeline.files.template import (
     NO_OUTPUT,
     GroupTemplate,
@@ -46,18 +48,29 @@ class Assembler:
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
         inputs, written = self._inputs(), entry.state or Path(f".pipeline/{name}")
         state = self._path(written)
+        metrics = metrics_file(entry.metrics, self._folder, name) if entry.metrics else None
         initializers = [self._initializer(entry.pool, ())]
         initializers += [self._initializer(each.pool, ("stages", index)) for index, each in enumerate(entry.stages)]
         made = self._with_one_spelling(self._stages(found, initializers[1:]))
         made = checks.with_options_of_outputs(made, self._document)
         checks.check_tree(self._document, entry.stages, made, inputs.root)
         checks.check_state(self._document, written, state, self._folder, inputs.root, made)
+        check_metrics(self._document, metrics, state)
         stages = tuple(stage for stage in made if stage is not None)
         if len(stages) == len(made):
             stages = checks.with_decoding(stages, self._document)
+        trace = self._trace(name)
+        if trace:
+            checks.check_trace(self._document, trace, inputs.root, state, made)
         config = Config(
             **vars(entry)
-            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages},
+            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages}
+            | {
+                "notify": tuple(placed(each, self._folder) for each in entry.notify),
+                "metrics": metrics,
+                "trace": trace,
+            },
+            other_folders=_below_root(trace, inputs.root),
             written_root=self._written(entry.inputs.root),
             initializer_code=initializers[0],
         )
@@ -88,6 +101,19 @@ class Assembler:
                 if problem := pattern_problem(pattern):
                     self._document.complain(("inputs", key, index), f"{key}: {problem}")
         return replace(inputs, root=root)
+
+    def _trace(self, name: str) -> str | None:
+        """Return the path of the trace, absolute and with {run} to be filled in; None without one, or a valid one."""
+        written = self._entry.trace
+        if written is None:
+            return None
+        problem = check_fields(written, (RUN_FIELD, "{name}"))
+        if not problem and RUN_FIELD not in written:
+            problem = "each run writes a file of its own; use {run} in the path"
+        if problem:
+            self._document.complain(("trace",), f"trace: {problem}, such as runs/{{run}}.ndjson")
+            return None
+        return str(self._path(Path(written.replace("{name}", name))))
 
     def _initializer(self, pool: Pool | None, place: Place) -> Code:
         """Return the code of a pool's initializer, if it has one."""
@@ -195,3 +221,9 @@ class Assembler:
         except ValueError as error:
             self._document.complain((*place, "save"), f"{who}: save: {error}")
         return options
+
+
+def _below_root(trace: str | None, root: Path) -> tuple[bytes, ...]:
+    """Return the folder of the traces if they would be taken for inputs."""
+    folder = trace_folder(trace) if trace else root
+    return (os.fsencode(folder),) if root in folder.parents else ()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.document import Document
-from pipeline.config.model import StageConfig, StageEntry
+from pipeline.config.model import StageConfig, StageEntry, trace_folder
 from pipeline.config.routes import branch_patterns, fan_out_above, kind_made, maker
 from pipeline.errors import StageError
 from pipeline.files.naming import resolve_folder
@@ -266,6 +266,22 @@ def check_state(
         files = "id, ledger.sqlite, ledger-good.sqlite and runs/"
         hint = f"it is one so far: move {files} to the new one, and nothing is made again" if is_ours(state) else ""
         document.complain(("state",), f"the state folder {str(written)!r} {problem}", hint=hint)
+
+
+def check_trace(document: Document, trace: str, root: Path, state: Path, stages: Sequence[StageConfig | None]) -> None:
+    """Complain about a trace, an absolute path with {run} in it, that would be taken for something else."""
+    place = resolve_folder(os.fsencode(trace_folder(trace)))
+    outputs = [stage.output.template for stage in stages if stage and stage.output]
+    among = next((each for each in outputs if _may_lie_in(each, place)), None)
+    problem = ""
+    if place == resolve_folder(os.fsencode(root)):
+        problem = "among the inputs and be read as one; put it into a folder of its own"
+    elif _lies_in(place, resolve_folder(os.fsencode(state))):
+        problem = "in the state folder, where only filemill writes; put it beside that"
+    elif among:
+        problem = f"where an output {among.text!r} may come to lie; put it beside them, or into a hidden folder"
+    if problem:
+        document.complain(("trace",), f"trace: it would lie {problem}")
 
 
 def _may_lie_in(template: Template, folder: bytes) -> bool:

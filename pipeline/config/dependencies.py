@@ -46,6 +46,8 @@ class _FileFinder:
         outputs = [(each.output.template.folder, each.name) for each in config.leaves if each.output]
         written = {Path(os.fsdecode(place)): f"the output folder of stage {name!r}" for place, name in outputs}
         written[config.state] = "the state folder"
+        if config.trace_folder:
+            written[config.trace_folder] = "the folder of traces"
         # Outputs may lie beside the YAML, where everything else does too.
         self._written = {place: whose for place, whose in written.items() if not _is_in(config.folder, place)}
         """The folders to which every run writes, by path, each with its description."""

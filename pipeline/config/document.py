@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import field
+from functools import cached_property
 from typing import Any
 
 import yaml
@@ -44,6 +46,8 @@ class Spot:
     line: int
     column: int
     given_by: str = ""
+    in_defaults: bool = False
+    """Whether the line is one of the file that the pipeline names as its defaults."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,13 @@ class Document:
     """The errors, each once, in the order they were found."""
     warnings: list[Complaint] = field(default_factory=list)
     """The warnings about values that are allowed but probably mistakes."""
+    defaults: Document | None = None
+    """The file that this one names as its defaults."""
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines of the text, as YAML counts them."""
+        return _LINE_END.split(self.text)
 
     def complain(self, place: Place, text: str, *, key: bool = False, hint: str = "") -> None:
         """Add a complaint about a value, or its key; if it is absent, at the nearest mapping above."""
@@ -76,6 +87,11 @@ class Document:
     def warn(self, place: Place, text: str) -> None:
         """Add a warning about a value that is allowed but probably a mistake."""
         self.warnings.append(Complaint(self._spot(place), f"warning: {text}"))
+
+    def _where(self, spot: Spot) -> str:
+        """Return a spot as a message begins with it."""
+        file = self.defaults.file if spot.in_defaults and self.defaults else self.file
+        return spot.given_by or f"{file}:{spot.line + 1}:{spot.column + 1}"
 
     def _spot(self, place: Place, key: bool = False) -> Spot:
         spots = self.keys if key else self.values
@@ -109,17 +125,16 @@ class Document:
 
     def render(self, complaints: Iterable[Complaint]) -> list[str]:
         """Render complaints or warnings in the order of the file, each with its source line and a caret."""
-        lines = _LINE_END.split(self.text)
-        ordered = sorted(complaints, key=lambda each: (each.spot.line, each.spot.column))
-        return [self._rendered(each, lines) for each in ordered]
+        ordered = sorted(complaints, key=lambda each: (each.spot.in_defaults, each.spot.line, each.spot.column))
+        return [self._rendered(each) for each in ordered]
 
-    def _rendered(self, complaint: Complaint, lines: Sequence[str]) -> str:
+    def _rendered(self, complaint: Complaint) -> str:
         spot = complaint.spot
         hint = f"\n  hint: {complaint.hint}" if complaint.hint else ""
-        if spot.given_by:
-            return f"{spot.given_by}: {complaint.text}{hint}"
-        head = f"{self.file}:{spot.line + 1}:{spot.column + 1}: {complaint.text}"
-        line = lines[spot.line] if spot.line < len(lines) else ""
+        head, lines = f"{self._where(spot)}: {complaint.text}", self.lines
+        if spot.in_defaults and self.defaults:
+            head, lines = f"{head} (defaults of {self._where(self._spot(('defaults',)))})", self.defaults.lines
+        line = lines[spot.line] if 0 <= spot.line < len(lines) else ""
         if not line.strip():
             return head + hint
         # A window of the line around the spot, so that one endless line does not fill the terminal.
@@ -131,24 +146,36 @@ class Document:
 
 def read_document(file: str, raw: bytes) -> Document:
     """Read the bytes of a YAML file. Raises ConfigError where they are no YAML mapping; other errors are collected."""
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{file}:1:1: {len(raw)} bytes of YAML, limit {MAX_BYTES}")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n")
-        raise ConfigError(f"{file}:{line + 1}:1: not UTF-8: byte 0x{raw[error.start]:02x}") from None
-    document = Document(file, text)
-    node = _compose(document, text)
-    if node is None:
-        document.complain((), "the file is empty; it must say at least 'inputs' and 'stages'")
-    else:
-        _Reader(document).read(node)
-        if not isinstance(document.data, dict):
-            document.complain((), "a mapping is needed here, with 'inputs' and 'stages'")
+    document = parse_document(file, raw)
     if not isinstance(document.data, dict):
+        if not document.complaints:
+            is_empty = () not in document.values
+            text = "the file is empty; it must say at least" if is_empty else "a mapping is needed here, with"
+            document.complain((), f"{text} 'inputs' and 'stages'")
         document.raise_complaints()
     return document
+
+
+def parse_document(file: str, raw: bytes) -> Document:
+    """Read the bytes of a YAML file; where they are no YAML, the document has complaints and no data."""
+    document = Document(file, "")
+    if len(raw) > MAX_BYTES:
+        document.complain((), f"{len(raw)} bytes of YAML, limit {MAX_BYTES}")
+        return document
+    try:
+        document.text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n")
+        document.complain_at(Spot(line, 0), f"not UTF-8: byte 0x{raw[error.start]:02x}")
+        return document
+    with suppress(_NoYaml):
+        if node := _compose(document, document.text):
+            _Reader(document).read(node)
+    return document
+
+
+class _NoYaml(Exception):
+    """Ends the reading of a text about which there is a complaint."""
 
 
 def _compose(document: Document, text: str) -> yaml.Node | None:
@@ -169,8 +196,7 @@ def _compose(document: Document, text: str) -> yaml.Node | None:
         document.complain_at(Spot(len(before) - 1, len(before[-1])), character)
     except (OverflowError, ValueError):  # chr(), which PyYAML asks for every number it is given
         document.complain_at(_spot(loader.get_mark() if loader else None), "an escape that is no character")
-    document.raise_complaints()
-    return None
+    raise _NoYaml
 
 
 def _spot(mark: yaml.Mark | None) -> Spot:
@@ -225,7 +251,7 @@ class _Reader:
         # Counted again here, since an alias stands for all it names, each time.
         if self._count > MAX_NODES or depth > MAX_DEPTH:
             self._complain(node, f"aliases make more than {MAX_NODES} nodes or {MAX_DEPTH} levels")
-            self._document.raise_complaints()
+            raise _NoYaml
         self._document.values.setdefault(place, _spot(node.start_mark))
         if node.tag not in ("plain", "other"):
             self._complain(node, f"tags are not allowed: {node.tag.replace('tag:yaml.org,2002:', '!!')}")

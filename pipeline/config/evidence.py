@@ -63,7 +63,7 @@ class Places:
     """The folder of the YAML."""
     root: str
     used: frozenset[str]
-    """The folders of inputs, outputs and state, and all above them."""
+    """The folders of inputs, outputs, state and traces, and all above them."""
     outputs: tuple[tuple[str, bool, str], ...]
     """The text of each output's path, whether it is that of groups, and its folder, links resolved."""
 
@@ -71,6 +71,7 @@ class Places:
     def of(cls, config: Config) -> Places:
         """Return the places of a pipeline."""
         folders = [config.state, config.inputs.root, *(Path(os.fsdecode(each)) for each in config.output_folders)]
+        folders += [config.trace_folder] if config.trace_folder else []
         used = frozenset(str(each) for folder in folders for each in (folder, *folder.parents))
         outputs = tuple(
             (stage.output.template.text, stage.gather, os.fsdecode(stage.output.template.folder))
@@ -196,6 +197,11 @@ def digests_of_young(stamps: Mapping[str, Stamp | None], read_ns: int) -> dict[s
 def is_young(stamp: Stamp, at_ns: int) -> bool:
     """Return whether a file was written to so shortly before a time that a later change need not show in its stamp."""
     return max(stamp.mtime_ns, stamp.ctime_ns) > at_ns - _YOUNG_NS
+
+
+def digest_of_contents(data: bytes) -> str:
+    """Return what `digests_of_young` gives for a file with these contents."""
+    return hashlib.blake2b(data).hexdigest()
 
 
 def _digest_of(path: str) -> str:

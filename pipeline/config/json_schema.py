@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 
 from pipeline.config import model, units
 from pipeline.config.catalogue import Entry, visible_stages
+from pipeline.config.defaults import WORDS
 from pipeline.config.document import SHORT_FORMS
 from pipeline.config.schema import vocabulary
 from pipeline.config.units import Amount
@@ -49,9 +50,18 @@ def pipeline_schema(entries: Iterable[Entry]) -> Schema:
         _add_short_form(whole, _SHORT_FORM_OWNERS[key], key, inner)
     _add_stages(whole, {entry.name: entry.stage for entry in entries if entry.stage})
     _add_save_options(whole["Output"])
+    _part_notify(whole["Notify"])
     root = whole.pop("PipelineEntry")
     root["properties"]["stages"]["minItems"] = 1
     return {"$schema": _DRAFT, "title": "pipeline.yaml", **_finished(root), "definitions": _finished(whole)}
+
+
+def defaults_schema() -> Schema:
+    """Return the JSON Schema of a file of defaults for many pipelines."""
+    whole = pipeline_schema(())
+    known = {word: each for word, each in whole["properties"].items() if word in WORDS}
+    about = {"title": "defaults", "description": "What the pipelines of a machine have in common."}
+    return {**whole, **about, "properties": known, "required": []}
 
 
 def read_schema(pipeline: Path) -> tuple[Schema, list[str]]:
@@ -80,7 +90,7 @@ def write_schema(schema: Schema, file: Path) -> None:
 def _is_schema(file: Path) -> bool:
     try:
         return "$schema" in json.loads(read_regular(file))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
@@ -191,6 +201,16 @@ def _add_save_options(output: Schema) -> None:
         path = {"type": "string", "pattern": rf"\.({suffixes})$"}
         then = {"properties": {"save": _mapping_of(options, {}, "save")}}
         output["allOf"].append({"if": _where("path", path), "then": then})
+
+
+def _part_notify(notify: Schema) -> None:
+    """Let an entry of `notify` have either a program with its events or an address."""
+    for word in ("on", "argv"):
+        notify["properties"][word]["minItems"] = 1
+    notify["oneOf"] = [
+        {"required": ["argv", "on"], "not": {"required": ["ping"]}},
+        {"required": ["ping"], "not": {"anyOf": [{"required": ["argv"]}, {"required": ["on"]}]}},
+    ]
 
 
 def _in_any_case(suffix: str) -> str:

@@ -48,12 +48,16 @@ class Reading:
     """Where the paths lead, links resolved, by which the stages and their code were found."""
     patterns: tuple[str, ...]
     """The patterns of all `depends`."""
+    digests: Mapping[str, str]
+    """The digest of the file of defaults, as it was read."""
 
 
 class Loading:
     """A pipeline that is being loaded: whoever makes one may import what he needs while a process reads the file."""
 
     def __init__(self, file: Path, edits: Sequence[str] = ()) -> None:
+        self.refused: Config | None = None
+        """The pipeline, where nothing is wrong with it but that there is no input root."""
         self._file = file
         self._edits = tuple(edits)
         self._text = _read(file)
@@ -77,6 +81,7 @@ class Loading:
         if config and reading.is_only_root_missing and os.path.exists(config.state / "ledger.sqlite"):
             if not reads_inputs:
                 return config
+            self.refused = config
             text = f"the input root {config.inputs.root} does not exist, and this pipeline has run before"
             ways = "is its disk mounted, and its name right? if this is meant, make the folder, and 'run --rebuild'"
             raise EnvironmentFailure(f"{text}; {ways} goes on")
@@ -87,7 +92,7 @@ class Loading:
             return config
         return seal_reading(
             self._asked, self._read_ns, config, reading.stamps, reading.folders, reading.listed,
-            reading.written, reading.places, reading.patterns,
+            reading.written, reading.places, reading.patterns, reading.digests,
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from pipeline.config.units import (
     Mode,
     Name,
     Never,
+    Ping,
     Pixels,
     Seconds,
     Share,
@@ -163,6 +164,28 @@ class Prune(YamlMapping):
 
 
 @dataclass(frozen=True)
+class Notify(YamlMapping):
+    """One program to be started, or one address to be pinged, about the runs of the pipeline."""
+
+    on: tuple[Literal["failure", "recovery", "success", "stuck"], ...] = ()
+    """The events that start the program.
+
+    failure: a run fails where the one before did not, in another way, or with new ones; with `always`, every one.
+    recovery: a run is well where the one before failed.
+    success: a run is well and the one before was not, or it is the first; with `always`, every run that is well.
+    stuck: a file, or another run, takes far too long.
+    """
+    argv: tuple[Text, ...] = ()
+    """The program and its arguments, started without a shell; ${NAME} stands for a variable of the environment."""
+    ping: Ping | None = None
+    """The address that each run pings at its start and its end, as healthchecks has it; ${NAME} stands for a variable
+    of the environment.
+    """
+    always: bool = False
+    """True to start the program at each failure and each success, also where nothing has changed. By default false."""
+
+
+@dataclass(frozen=True)
 class StageEntry(YamlMapping):
     """One stage as the YAML has it."""
 
@@ -202,6 +225,10 @@ class PipelineEntry(YamlMapping):
     """The stages, each below the one that it reads from."""
     name: Name | None = None
     """The name of the pipeline. By default the name of this file without its suffix."""
+    defaults: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
+    """A file, such as ../site.yaml, with `pool`, `errors`, `timeout`, `notify` and `metrics` for many pipelines. What a
+    pipeline says itself wins. By default there is none.
+    """
     pool: Pool = Pool()
     """The settings of the shared worker processes, named as in the standard library."""
     timeout_s: Seconds | None = None
@@ -222,6 +249,14 @@ class PipelineEntry(YamlMapping):
     """The engine that runs the jobs, one job after the other (serial) or in several workers (pool). By default pool."""
     state: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
     """The folder of the ledger, the lock and the logs. By default .pipeline/NAME."""
+    trace: Text | None = None
+    """The file that gets a line of JSON for each job of a run, with {run} in its path. By default none is written."""
+    notify: tuple[Notify, ...] = ()
+    """The programs and addresses that are told how runs end. By default nobody is told."""
+    metrics: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
+    """The file that each run writes for Prometheus, such as photos.prom; {name} stands for the pipeline's name. By
+    default none is written.
+    """
 
 
 # -- what is checked ---------------------------------------------------------------------------------------------------
@@ -274,6 +309,8 @@ class Config(PipelineEntry):
     """The warnings about values that are probably mistakes, each with its line."""
     edits: tuple[str, ...] = ()
     """The `--set` edits that were applied to the file."""
+    is_moved: bool = False
+    """True if outputs and state are below another folder than pipeline.yaml has it, where no command looks."""
     initializer_code: Code = NO_CODE
     """The files that hold the code of the shared pool's initializer."""
     code_state: CodeState = NO_STATE
@@ -287,6 +324,11 @@ class Config(PipelineEntry):
     picture_suffixes: frozenset[bytes] = frozenset()
     """The suffixes of pictures that plug-ins of the stages and initializers read, beside those of filemill."""
 
+    @property
+    def is_told(self) -> bool:
+        """True if somebody is told how runs end, or a file of metrics says it."""
+        return bool(self.notify) or self.metrics is not None
+
     @cached_property
     def leaves(self) -> tuple[StageConfig, ...]:
         """The stages that have an output file."""
@@ -298,6 +340,20 @@ class Config(PipelineEntry):
         return tuple(stage for stage in self.stages if stage.output is not None or stage.leaves_no_file)
 
     @cached_property
+    def trace_folder(self) -> Path | None:
+        """The folder of all traces; None without a trace."""
+        return trace_folder(self.trace) if self.trace else None
+
+    @cached_property
     def output_folders(self) -> dict[bytes, Template]:
         """The output folders, each with the template of an output in it."""
         return {stage.output.template.folder: stage.output.template for stage in self.stages if stage.output}
+
+
+RUN_FIELD = "{run}"
+"""The field for the id of the run in the path of a trace."""
+
+
+def trace_folder(trace: str) -> Path:
+    """Return the folder of all traces: that above the first part of their path which differs from run to run."""
+    return Path(f"{trace.partition(RUN_FIELD)[0]}x").parent

@@ -1,6 +1,6 @@
 """Reads, parses and checks a pipeline, in a process of its own, since that imports the stages.
 
-    text --document--> data --schema--> PipelineEntry --stages, options, templates, the tree--> Config
+    text --document, defaults--> data --schema--> PipelineEntry --stages, options, templates, the tree--> Config
 
 All complaints are collected and raised together. The result is plain data.
 """
@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.config.assembly import Assembler
+from pipeline.config.defaults import lay_over_defaults
 from pipeline.config.document import Document, apply_edit, read_document
 from pipeline.config.load import Reading
 from pipeline.config.model import Config, PipelineEntry, StageConfig
@@ -50,6 +51,7 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
     document = read_document(str(file), text)
     for edit in edits:
         apply_edit(document, edit)
+    defaults = lay_over_defaults(document, folder)
     entry = parse_pipeline(document)
     finder = StageFinder(document, folder, recorder, deaths)
     found = finder.find_all()
@@ -57,7 +59,7 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
     announce_place(None)
     complaints = document.complaints_as_error()
     if config:
-        config = replace(_as_plain_data(config, finder, document), edits=edits)
+        config = replace(_as_plain_data(config, finder, document), edits=edits, defaults=defaults.file)
         complaints = document.complaints_as_error()
     return Reading(
         config=config,
@@ -66,12 +68,13 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
         and len(document.complaints) == 1
         and not os.path.exists(config.inputs.root),
         has_moved=bool(finder.code.moved()),
-        stamps=finder.code.stamps() | {path: stamp_of(path) for path in finder.looked_for},
+        stamps=finder.code.stamps() | {path: stamp_of(path) for path in finder.looked_for} | defaults.stamps,
         folders=tuple(finder.code.folders()),
         listed=tuple(finder.code.listed()),
         written=tuple(sorted(recorder.writes)),
-        places=_places(folder, entry, finder.code.state()),
+        places=_places(folder, entry, finder.code.state()) | {path: os.path.realpath(path) for path in defaults.stamps},
         patterns=_patterns(entry) if entry else (),
+        digests=defaults.digests,
     )
 
 

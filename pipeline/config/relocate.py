@@ -16,13 +16,23 @@ def below(config: Config, folder: Path, state: Path) -> Config:
     """Return a pipeline with every output below a folder, under the path that its template has in pipeline.yaml.
 
     Stages with `output: none` do not run, since their effect could not be kept to the folder; `not_run` names them.
+    Nobody is told how such a run ends.
     """
     return replace(
         config,
         stages=tuple(_moved(stage, config, folder) for stage in config.stages),
         state=state,
+        is_moved=True,
         prune=None,
-        other_folders=(*own_folders(config), os.fsencode(folder)),
+        trace=None,
+        notify=(),
+        metrics=None,
+        other_folders=(
+            *own_folders(config),
+            *config.other_folders,
+            os.fsencode(folder),
+            *([os.fsencode(config.metrics)] if config.metrics else ()),
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from pipeline.config import units
 from pipeline.config.document import SHORT_FORMS, Document
 from pipeline.config.model import PipelineEntry
+from pipeline.config.telling import check_telling
 from pipeline.config.units import yaml_word
 from pipeline.stage.options import Place
 from pipeline.stage.plain_values import NotPlain, parser_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 # What a text of each pattern must be, for the messages.
-_NEEDED = {form.pattern: form.needed for form in (units.TEXT, units.NAME, units.FUNCTION)}
+_NEEDED = {form.pattern: form.needed for form in (units.TEXT, units.NAME, units.FUNCTION, units.PING)}
 
 
 @cache
@@ -34,6 +35,7 @@ def parse_pipeline(document: Document) -> PipelineEntry | None:
     _write_out_short_forms(document)
     if document.data.get("stages") == []:
         document.complain(("stages",), "stages: at least one is needed")
+    check_telling(document)
     try:
         return parser_of(PipelineEntry)(document.data)  # type: ignore[no-any-return]
     except NotPlain:

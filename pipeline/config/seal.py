@@ -71,17 +71,19 @@ def seal_reading(
     written: Iterable[str],
     places: Mapping[str, str],
     patterns: Iterable[str],
+    read: Mapping[str, str],
 ) -> Config:
     """Return a pipeline with the seal of its reading; without one where an import may have missed what appeared since.
 
-    `read_ns` is the time before the reading, in nanoseconds since the epoch.
+    `read_ns` is the time before the reading, in nanoseconds since the epoch, and `read` has the digests of files as
+    they were read then, whatever is in them by now.
     """
     where, own = Places.of(config), frozenset(written)
     names = names_in(folders, where.used)
     if any(_is_newer(os.path.join(folder, each), read_ns) for folder in names for each in _listed(names[folder])):
         return config
     matches = {pattern: matches_of(where.folder, pattern) for pattern in patterns}
-    digests, found = digests_of_young(stamps, read_ns), listings(listed, where.used | own)
+    digests, found = {**digests_of_young(stamps, read_ns), **read}, listings(listed, where.used | own)
     return _sealed(config, Evidence(asked, where, stamps, digests, names, found, own, places, matches))
 
 

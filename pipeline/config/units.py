@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 
 from pipeline.records import dataclass
 from pipeline.stage.plain_values import Parse, PlainType, plain_mapping, plain_number, plain_text
+from pipeline.text import DURATION_NEEDED, DURATION_UNITS, PING_TO, VARIABLE
 
 _NUMBER = r"[0-9]+(\.[0-9]+)?"
 # At least one pixel.
@@ -187,11 +188,12 @@ NAME = Form(
     r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$",
     "at most 64 letters, digits, '_' and '-' are needed, the first not '-'",
 )
-FUNCTION = Form(r"^\w+(\.\w+)*:\w+$", "module:function is needed")
-DURATION = Amount(
-    {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400},
-    "a duration with its unit is needed, such as 500ms, 60s or 5m",
+PING = Form(
+    rf"^({PING_TO}|{VARIABLE}\S*)$",
+    "a URL is needed that begins with https://, with http:// to this machine itself, or with ${NAME}",
 )
+FUNCTION = Form(r"^\w+(\.\w+)*:\w+$", "module:function is needed")
+DURATION = Amount(DURATION_UNITS, DURATION_NEEDED)
 SIZE = Amount(
     {
         "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -207,6 +209,7 @@ PIXELS = Amount(
 Text = Annotated[str, TEXT]
 Name = Annotated[str, NAME]
 Function = Annotated[str, FUNCTION]
+Ping = Annotated[str, PING]
 Mode = Annotated[int, _Octal()]
 Seconds = Annotated[float, DURATION]
 Bytes = Annotated[int, SIZE]

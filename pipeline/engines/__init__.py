@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.messages import AnyJob, InHand, Outcome
+from pipeline.messages import AnyJob, InHand, Measures, Outcome
 
 
 class Peaks(Protocol):
@@ -74,6 +74,10 @@ class Engine(Protocol):
 
     def in_hand(self) -> list[InHand]:
         """Return the jobs that workers are running now; may be called from any thread."""
+        ...
+
+    def measures(self) -> Measures:
+        """Return what was measured so far; also after `close`."""
         ...
 
     def drain(self) -> None:

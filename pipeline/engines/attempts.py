@@ -11,7 +11,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Literal
 
-from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
+from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo, Usage
 from pipeline.records import NamedTuple
 from pipeline.text import shortened
 
@@ -29,6 +29,10 @@ class WorkerFailure(NamedTuple):
     output: str = ""
     is_shared: bool = False
     """True if other workers died with it, so that any of their jobs may be the guilty one."""
+    seat: int | None = None
+    """The number of the worker's slot; None if no worker died."""
+    usage: Usage | None = None
+    """When the job began that was running, and how long it had by then; None if none was."""
 
 
 class NextStep(Enum):
@@ -75,6 +79,9 @@ class Attempt:
     peak_bytes: int | None = None
     """The most of all tries."""
 
+    usage: Usage | None = None
+    """What all tries used."""
+
     results: Mapping[str, list[Result]] = MappingProxyType({})
     """The latest results of each stage."""
     retries_left = 0
@@ -104,6 +111,7 @@ class Attempt:
         self.seat = outcome.seat
         self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
         self.seconds += outcome.seconds
+        self._add_usage(outcome.usage)
         self.environment, self.refused = outcome.environment, outcome.refused
         self.changed_code = outcome.changed_code
         self.late_code += outcome.late_code
@@ -126,6 +134,8 @@ class Attempt:
     def add_failure(self, failure: WorkerFailure, stages: Sequence[StageInfo]) -> NextStep:
         """Record that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
         self._add_output(failure.output)
+        self._add_usage(failure.usage)
+        self.seat = self.seat if failure.seat is None else failure.seat
         self.tries += 1
         self.mark_again()
         is_first = not (self.needs_memory if failure.kind == "memory" else self.has_failed_once)
@@ -172,12 +182,8 @@ class Attempt:
             claimed_bytes=0,
             peak_bytes=self.peak_bytes,
             seat=self.seat,
+            usage=self.usage,
         )
-
-    @property
-    def is_answered(self) -> bool:
-        """Return whether each target has a result, even one to be retried."""
-        return all(target.stage in self.results for target in self.job.targets)
 
     def _next_step(self, failed: dict[str, FailureKind | None]) -> NextStep:
         if self.environment:
@@ -202,6 +208,9 @@ class Attempt:
         left = tuple(target for target in self.remaining.targets if target.stage in stages)
         if left != self.remaining.targets:
             self.remaining = self.remaining._replace(targets=left)
+
+    def _add_usage(self, usage: Usage | None) -> None:
+        self.usage = self.usage.merged(usage) if self.usage else usage
 
     def _add_output(self, output: str) -> None:
         if output:

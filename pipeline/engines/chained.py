@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.engines import Engine, Peaks, Spec
-from pipeline.messages import AnyJob, GroupJob, Handed, InHand, Job, Outcome, Source, StageInfo, Target
+from pipeline.engines.measuring import merged
+from pipeline.messages import AnyJob, GroupJob, Handed, InHand, Job, Measures, Outcome, Source, StageInfo, Target
 from pipeline.records import dataclass
 
 
@@ -95,6 +96,9 @@ class ChainedEngine:
 
     def in_hand(self) -> list[InHand]:
         return [each for engine in self._engines for each in engine.in_hand()]
+
+    def measures(self) -> Measures:
+        return merged(engine.measures() for engine in self._engines)
 
     def drain(self) -> None:
         self._is_draining = True

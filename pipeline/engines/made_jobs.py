@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
-from pipeline.messages import Job, Outcome, Result, Source
+from pipeline.messages import Job, Outcome, Result, Source, Usage
 from pipeline.records import NamedTuple
+from pipeline.worker.usage_meter import UsageRow
 
 Row = tuple[Any, ...]
 
 # A row has seconds, source_digest and peak_bytes, and for each result size_bytes, mtime_ns and digest.
 ANSWER_WIDTH, MADE_WIDTH = 3, 3
+SECONDS, PEAK_BYTES = 0, 2
 NAMES, MADE = slice(0, 2), slice(6, 9)
 BEFORE_MADE, AFTER_MADE = slice(2, 6), slice(9, None)
 _done: Row = tuple(Result("", b"", "done"))
@@ -32,6 +35,8 @@ class MadeBatch(NamedTuple):
     jobs: Sequence[Job]
     rows: Sequence[Row]
     seat: int
+    usages: Sequence[UsageRow] = ()
+    """What each job used; empty where no trace is written."""
 
 
 class MadeGroup(NamedTuple):
@@ -57,9 +62,9 @@ class MadeJobs(Sequence[Outcome]):
         return self._count
 
     def __iter__(self) -> Iterator[Outcome]:
-        for jobs, rows, seat in self.batches:
-            for job, row in zip(jobs, rows, strict=True):
-                yield outcome_of(job, row, seat)
+        for jobs, rows, seat, usages in self.batches:
+            for job, row, usage in zip(jobs, rows, usages or repeat(None, len(jobs)), strict=True):
+                yield outcome_of(job, row, seat, usage)
 
     def __getitem__(self, index: Any) -> Any:
         return self._outcomes[index]
@@ -72,7 +77,7 @@ class MadeJobs(Sequence[Outcome]):
     def groups(self) -> list[MadeGroup]:
         """The jobs of each batch that made outputs of the same stages; nearly always these are all of a batch."""
         found = []
-        for jobs, rows, seat in self.batches:
+        for jobs, rows, seat, _ in self.batches:
             only = [job.targets[0].stage for job in jobs if len(job.targets) == 1]
             if only and only.count(only[0]) == len(jobs):
                 found.append(MadeGroup((only[0],), jobs, rows, seat))
@@ -85,7 +90,7 @@ class MadeJobs(Sequence[Outcome]):
         return found
 
 
-def outcome_of(job: Row, row: Row, seat: int) -> Outcome:
+def outcome_of(job: Row, row: Row, seat: int, usage: UsageRow | None) -> Outcome:
     """Return the outcome of a job that is answered by a row."""
     targets: Sequence[Row] = job[1]
     at, results = ANSWER_WIDTH, []
@@ -93,7 +98,6 @@ def outcome_of(job: Row, row: Row, seat: int) -> Outcome:
         results.append(made(Result, target[NAMES] + DONE + row[at : at + MADE_WIDTH] + NOTHING_ELSE))
         at += MADE_WIDTH
     seconds, source_digest, peak_bytes = row[:ANSWER_WIDTH]
-    outcome: Outcome = made(
-        Outcome, (job[0], tuple(results), seconds, *NOTHING_SAID, source_digest, *NO_MORE, peak_bytes, seat)
-    )
+    head = job[0], tuple(results), seconds, *NOTHING_SAID, source_digest, *NO_MORE, peak_bytes, seat
+    outcome: Outcome = made(Outcome, (*head, usage and Usage(*usage, seat)))
     return outcome

@@ -24,6 +24,7 @@ import errno
 import itertools
 import pickle
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ from pipeline.engines.batching import Backlog, BatchSizer
 from pipeline.engines.context import prepare_start_method
 from pipeline.engines.grants import Grants
 from pipeline.engines.made_jobs import MadeJobs
+from pipeline.engines.measuring import measures_of
 from pipeline.engines.os_process import memory_bytes
 from pipeline.engines.pool_session import Closer, PoolSession
 from pipeline.engines.slots import SlotAllocator, SlotTable, State
@@ -42,8 +44,9 @@ from pipeline.engines.supervisor import TICK_S, Limits, Supervisor, WorkerDeath
 from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.process_limits import describe_refusal, is_start_refused
-from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
+from pipeline.messages import AnyJob, InHand, Measures, Outcome, StageInfo
 from pipeline.records import dataclass
+from pipeline.worker.call_times import CallTable, merge
 
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048
@@ -83,6 +86,13 @@ class PoolSettings:
     """Seconds before the first retry; doubled for each further one."""
     preload: tuple[str, ...] = ()
     """Modules that the forkserver imports once for all its workers."""
+    first_seat: int = 0
+    """The number of slots of the pools before this one."""
+
+
+def count_slots(processes: int) -> int:
+    """Return the number of slots: twice as many as workers, since a new one may start before another is reaped."""
+    return 2 * processes + 2
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,8 @@ class PoolEngine:
         self._outcomes: list[Outcome] = []
         self._made: list[MadeJobs] = []
         self._is_draining = False
+        self._calls: CallTable = {}
+        self._restarts: Counter[int] = Counter()
 
     @property
     def has_room(self) -> bool:
@@ -205,6 +217,9 @@ class PoolEngine:
                 seconds, pid = (now - last.since_ns) / 1e9, worker.process.pid or 0
                 found.append(InHand(batch[last.place].remaining, stage, max(0.0, seconds), pid))
         return found
+
+    def measures(self) -> Measures:
+        return measures_of(self._stages, self._calls, self._restarts)
 
     def drain(self) -> None:
         self._is_draining = True
@@ -267,7 +282,8 @@ class PoolEngine:
             self._on_reply(*reply)
             reply = self._session.receive(0)
 
-    def _on_reply(self, number: int, packed: bytes, seconds: float) -> None:
+    def _on_reply(self, number: int, packed: bytes, seconds: float, calls: CallTable) -> None:
+        merge(self._calls, calls)
         self._rebuilds = 0
         self._stalled_since = None
         batch = self._in_flight.pop(number, None)
@@ -332,12 +348,8 @@ class PoolEngine:
         self._put_back(attempts)
 
     def _drop(self, attempts: Iterable[Attempt]) -> None:
-        """Stop running jobs: deliver those with a result for every target, and forget the rest."""
-        for attempt in attempts:
-            if attempt.is_answered:
-                self._deliver(attempt)
-            else:
-                self._unfinished -= 1
+        """Forget jobs, also those that were to be tried again: none has failed for good, and the next run has them."""
+        self._unfinished -= sum(1 for _ in attempts)
 
     def _deliver(self, attempt: Attempt) -> None:
         self._unfinished -= 1
@@ -413,6 +425,8 @@ class PoolEngine:
             self._suspect(death)
         for number in sorted(self._in_flight, reverse=True):
             self._put_back_interrupted(self._in_flight.pop(number))
+        for worker in self._session.workers:
+            self._restarts[worker.slot.seat] += 1
         self._close_session()
         if self._rebuilds >= MAX_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(
@@ -455,15 +469,14 @@ class PoolEngine:
 
     def _open_supervisor(self) -> Supervisor:
         settings = self._settings
-        # Twice as many slots as workers: a replacement may start before its predecessor is reaped.
-        table = SlotTable(2 * settings.processes + 2)
+        table = SlotTable(count_slots(settings.processes), first_seat=settings.first_seat)
         limit = settings.max_memory_bytes
         self._allocator = SlotAllocator(
             table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch, self._set_aside
         )
         stage_s = tuple(stage.timeout_s for stage in self._stages)
         limits = Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit)
-        return Supervisor(self._allocator, limits, self._grants)
+        return Supervisor(self._allocator, limits, self._grants, self._restarts)
 
     def _close_session(self) -> None:
         assert self._session

@@ -185,7 +185,7 @@ class PoolSession:
         """Send a batch to the worker that is free first, with the memory that each of its jobs may take."""
         self._batches.put((number, jobs, allowed_bytes))
 
-    def receive(self, timeout_s: float) -> tuple[int, bytes, float] | None:
+    def receive(self, timeout_s: float) -> worker_loop.Reply | None:
         """Return the next result of `worker_loop.run_batch`, or None when none arrives within `timeout_s`."""
         with suppress(NothingYet):
             return self._replies.next(max(0.0, timeout_s))

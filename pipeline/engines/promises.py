@@ -116,7 +116,7 @@ class PromiseBoard:
             names = os.listdir(self._folder) if self._is_safe() else []
             for name in names:
                 if name not in (_LOCK, self._file.name) and not name.endswith(_NEW):
-                    with suppress(OSError, ValueError, KeyError, TypeError):
+                    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                         yield from _read(self._folder / name)
 
     def _open_lock(self) -> int | None:

@@ -12,14 +12,17 @@ from typing import NoReturn
 import pipeline
 from pipeline.engines import Peaks
 from pipeline.engines.attempts import Attempt, NextStep
+from pipeline.engines.measuring import measures_of
 from pipeline.engines.slots import NO_STAGE
 from pipeline.errors import WorkersFailed
-from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
+from pipeline.messages import AnyJob, InHand, Measures, Outcome, StageInfo, Usage
 from pipeline.records import dataclass
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
+from pipeline.worker.call_times import CallTable, call_times, merge
 from pipeline.worker.process_state import process_state
 from pipeline.worker.stage_call import error_line
+from pipeline.worker.usage_meter import usage_meter
 
 
 class ExitRefused(BaseException):
@@ -71,6 +74,8 @@ class SerialEngine:
         self._in_hand: tuple[AnyJob, float] | None = None
         """The job that is running, or was when an exception ended it, and since when."""
         self._stage = NO_STAGE
+        self._calls: CallTable = {}
+        call_times.take()  # those of an engine that was open in this process before
         try:
             with stdout_to_stderr(), _exit_refused():
                 worker.start(spec.blueprint)
@@ -99,13 +104,23 @@ class SerialEngine:
         with stdout_to_stderr(), _exit_refused():
             if not process_state.is_kept:
                 process_state.keep()
-            outcome = worker.work(job, self._enter)
+            outcome = self._work(job)
             if any(result.status == "failed" for result in outcome.results):
                 outcome = self._try_again(Attempt(job, self._spec.retries), outcome)
         self._in_hand = None
+        merge(self._calls, call_times.take())
         return [outcome]
 
+    def _work(self, job: AnyJob) -> Outcome:
+        if not usage_meter.is_on:
+            return worker.work(job, self._enter)
+        began_ns = time.monotonic_ns()
+        usage_meter.begin()
+        outcome = worker.work(job, self._enter)
+        return outcome._replace(usage=Usage(*usage_meter.take(began_ns, time.monotonic_ns())))
+
     def _enter(self, stage: int) -> None:
+        call_times.enter(stage)
         if stage >= 0:  # the stage that an exception has ended is still the one to name
             self._stage = stage
 
@@ -117,7 +132,7 @@ class SerialEngine:
                 return attempt.outcome()
             if step is NextStep.RUN_LATER:
                 time.sleep(self._spec.backoff_s * 2 ** (attempt.retries_taken - 1))
-            outcome = worker.work(attempt.remaining, self._enter)
+            outcome = self._work(attempt.remaining)
 
     def in_hand(self) -> list[InHand]:
         if self._in_hand is None:
@@ -125,6 +140,9 @@ class SerialEngine:
         job, began = self._in_hand
         stage = self._spec.stages[self._stage].name if 0 <= self._stage < len(self._spec.stages) else ""
         return [InHand(job, stage, time.monotonic() - began, os.getpid())]
+
+    def measures(self) -> Measures:
+        return measures_of(self._spec.stages, self._calls, {})
 
     def drain(self) -> None:
         self._waiting = None

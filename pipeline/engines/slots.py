@@ -75,13 +75,15 @@ class Snapshot(NamedTuple):
 class SlotTable:
     """All the slots of an engine, and the word DRAINING."""
 
-    def __init__(self, count: int, memory: Arena | None = None) -> None:
+    def __init__(self, count: int, memory: Arena | None = None, first_seat: int = 0) -> None:
         self.count = count
+        self.first_seat = first_seat
+        """The number by which others know the first slot; the slots of all pools of a run have numbers in a row."""
         self._memory = memory or Arena((1 + count * WIDTH) * _WORD_BYTES)
         self.words = memoryview(self._memory.buffer).cast("q")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.count, self._memory)
+        return type(self), (self.count, self._memory, self.first_seat)
 
     def drain(self) -> None:
         """Tell every worker to start no further job."""
@@ -136,6 +138,11 @@ class Slot:
         """
         while self.table.words[first_word(self.number) + PID] != os.getpid():
             time.sleep(ADMISSION_POLL_S)
+
+    @property
+    def seat(self) -> int:
+        """The number by which others know this slot, among those of all pools of a run."""
+        return self.table.first_seat + self.number
 
     @property
     def is_leaving(self) -> bool:

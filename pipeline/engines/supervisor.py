@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
@@ -24,8 +25,9 @@ from pipeline.engines.os_process import (
 from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.files.clocks import wall_time_s
 from pipeline.files.process_limits import start_thread
-from pipeline.messages import FailureKind
+from pipeline.messages import FailureKind, Lost, Usage
 from pipeline.records import dataclass
 from pipeline.text import format_bytes, indented
 
@@ -67,9 +69,11 @@ Event = WorkerDeath | Exception
 class Supervisor:
     """Watches the workers of one session at a time, and reports what happens to them in `events`."""
 
-    def __init__(self, allocator: SlotAllocator, limits: Limits, grants: Grants) -> None:
+    def __init__(self, allocator: SlotAllocator, limits: Limits, grants: Grants, restarts: Counter[int]) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._grants = grants
+        self._restarts = restarts
+        """The workers that were replaced, which this thread counts."""
         self._memory_kills = memory_kills()
         """How many kills by the kernel for want of memory are explained."""
         self._allocator = allocator
@@ -227,7 +231,9 @@ class Supervisor:
             self._dead_starts = self._killed_starts = 0
         if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
             failure = _failure_of(worker, last, code, output, self._is_memory_kill(code))
+            failure = failure._replace(seat=worker.slot.seat, usage=_usage_until_now(worker, last))
             self.events.put(WorkerDeath(last, failure, worker.held_bytes))
+        self._restarts[worker.slot.seat] += 1
 
     def _is_memory_kill(self, code: int) -> bool:
         """Return whether the kernel has killed more processes for want of memory than deaths were explained by that."""
@@ -264,6 +270,14 @@ def _is_still_running(reason: KillReason, now: Snapshot) -> bool:
         return now.state == State.STARTING
     is_same_job = (now.batch, now.place) == (reason.batch, reason.place)
     return is_same_job and reason.stage_since_ns in (None, now.stage_since_ns)
+
+
+def _usage_until_now(worker: Worker, last: Snapshot) -> Usage | None:
+    """Return when the job began that a worker was running, and how long it has had; None if it was running none."""
+    if last.state != State.WORKING:
+        return None
+    spent_s, seat = (time.monotonic_ns() - last.since_ns) / 1e9, worker.slot.seat
+    return Usage(wall_time_s(last.since_ns), None, seat, (Lost(seat, spent_s),))
 
 
 def _failure_of(worker: Worker, last: Snapshot, code: int, output: str, is_memory_kill: bool) -> WorkerFailure:

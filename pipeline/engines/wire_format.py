@@ -8,7 +8,8 @@ that each of them is done. The others cross whole, by their place in the batch.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import repeat
 
 from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.made_jobs import (
@@ -29,7 +30,8 @@ from pipeline.engines.made_jobs import (
     outcome_of,
 )
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import AnyJob, Job, Outcome, Source, Target
+from pipeline.messages import AnyJob, Job, Outcome, Source, Target, Usage
+from pipeline.worker.usage_meter import UsageRow
 
 Answer = Outcome | WorkerFailure
 
@@ -78,30 +80,34 @@ def _job(row: Row) -> Job:
     return job
 
 
-def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer], seat: int) -> bytes:
+def pack_answers(
+    jobs: Sequence[AnyJob], answers: Sequence[Answer], seat: int, usages: Sequence[UsageRow] = ()
+) -> bytes:
     """Serialize the answers to the first of `jobs`; one that cannot be pickled becomes a failure of its job alone.
 
-    `seat` is the number of the worker's slot, which each outcome gets.
+    `seat` is the number of the worker's slot, which each outcome gets, and so it does what its job used, if that is
+    known.
     """
     rows = [_row_of_answer(job, answer) for job, answer in zip(jobs, answers, strict=False)]
     others = {place: answers[place] for place, row in enumerate(rows) if row is None}
     try:
-        return pickle.dumps((seat, rows, others), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((seat, rows, others, usages), pickle.HIGHEST_PROTOCOL)
     except Exception:
-        return pickle.dumps((seat, rows, {place: _sendable(answer) for place, answer in others.items()}))
+        return pickle.dumps((seat, rows, {place: _sendable(answer) for place, answer in others.items()}, usages))
 
 
 def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> Sequence[Answer]:
     """Return the answers that `pack_answers` serialized, as MadeJobs where there is a row of each."""
     try:
-        seat, rows, others = pickle.loads(data)
+        seat, rows, others, usages = pickle.loads(data)
     except Exception as error:
         return [WorkerFailure("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
     if rows and not others:
-        return MadeJobs([MadeBatch(jobs[: len(rows)], rows, seat)])  # type: ignore[arg-type]  # groups have no rows
+        batch = MadeBatch(jobs[: len(rows)], rows, seat, usages)  # type: ignore[arg-type]  # groups have no rows
+        return MadeJobs([batch])
     return [
-        outcome_of(job, row, seat) if row else _whole(others, place, seat)
-        for place, (job, row) in enumerate(zip(jobs, rows, strict=False))
+        outcome_of(job, row, seat, usage) if row else _whole(others[place], seat, usage)
+        for place, (job, row, usage) in enumerate(zip(jobs, rows, usages or repeat(None), strict=False))
     ]
 
 
@@ -122,9 +128,11 @@ def _row_of_answer(job: AnyJob, answer: Answer) -> Row | None:
     return row
 
 
-def _whole(others: Mapping[int, Answer], place: int, seat: int) -> Answer:
-    answer = others[place]
-    return answer if isinstance(answer, WorkerFailure) else answer._replace(seat=seat)
+def _whole(answer: Answer, seat: int, usage: UsageRow | None) -> Answer:
+    """Return an answer that crossed whole, with what the parent is told of its job beside it."""
+    if isinstance(answer, WorkerFailure):
+        return answer
+    return answer._replace(seat=seat, usage=Usage(*usage, seat) if usage else None)
 
 
 def _sendable(answer: Answer) -> Answer:

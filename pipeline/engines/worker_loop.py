@@ -34,17 +34,18 @@ from pipeline.engines.wire_format import Answer
 from pipeline.errors import FilemillError, WorkersFailed
 from pipeline.messages import AnyJob, FailureKind, Outcome
 from pipeline.text import format_bytes, one_line, shortened
+from pipeline.worker.call_times import CallTable, call_times
 from pipeline.worker.process_state import process_state
+from pipeline.worker.usage_meter import SHORT_JOB_NS, UsageRow, usage_meter
 
 Enter = Callable[[int], None]
 Work = Callable[[AnyJob, Enter], Outcome]
+Reply = tuple[int, bytes, float, CallTable]
 
 # A batch whose jobs turn out to be slow is returned after this long, so that other workers share the rest of it.
 LONG_BATCH_NS = 100_000_000
 # After a job that took longer than this, the cost of reading our memory does not matter.
 LONG_JOB_NS = 1_000_000
-# No process can have been started in less: to copy the page tables of one with Python in it takes longer.
-SHORT_JOB_NS = 100_000
 # How long the processes that a job left behind may take to die of SIGKILL.
 SWEEP_S = 2.0
 
@@ -64,6 +65,7 @@ class WorkerLoop:
         self._at = slots.first_word(slot.number)
         self._kept_children: set[int] = set()
         self._announce = self._enter  # the very same for every job
+        self._spent_ns = call_times.spent_ns
 
     def initialize(self, functions: bytes, blueprint: bytes) -> None:
         """Run the initializer; the processes that it starts are kept, unlike those that a job leaves behind."""
@@ -81,11 +83,17 @@ class WorkerLoop:
         capture = output_capture.descriptor()
         process_state.keep([*slot.pipes, *(() if capture is None else (capture,))], self._end_spoilt)
 
-    def run(self, number: int, jobs: list[AnyJob]) -> tuple[list[Answer], float]:
-        """Run the jobs of a batch until the worker must leave; return their answers and the seconds taken."""
+    def run(self, number: int, jobs: list[AnyJob]) -> tuple[list[Answer], list[UsageRow], float]:
+        """Run the jobs of a batch until the worker must leave; return their answers and the seconds taken.
+
+        Between these is what each job used, where a trace is written.
+        """
         words, at, slot, working = self._words, self._at, self._slot, int(State.WORKING)
         words[at + BATCH] = number
         answers: list[Answer] = []
+        usages: list[UsageRow] = []
+        if is_traced := usage_meter.is_on:
+            usage_meter.begin()
         began = now = time.monotonic_ns()
         is_watched = False
         for place, job in enumerate(jobs):
@@ -99,6 +107,8 @@ class WorkerLoop:
             words[at + STATE] = working
             answers.append(self._run_one(job, now))
             now = time.monotonic_ns()
+            if is_traced:
+                usages.append(usage_meter.take(before, now))
             if slot.files_left is not None:
                 slot.files_left -= 1
             if is_watched := now - before > LONG_JOB_NS:
@@ -107,7 +117,7 @@ class WorkerLoop:
             slot.files_left -= 1  # Pool counts batches: if its count ran ahead, it would end us without our noticing
         if not is_watched:
             self._watch_memory()
-        return answers, (now - began) / 1e9
+        return answers, usages, (now - began) / 1e9
 
     def _run_one(self, job: AnyJob, before: int) -> Answer:
         answer: Answer
@@ -136,8 +146,10 @@ class WorkerLoop:
         os._exit(1)
 
     def _enter(self, stage: int) -> None:
-        words, at = self._words, self._at
-        words[at + STAGE_SINCE] = time.monotonic_ns()
+        words, at, now = self._words, self._at, time.monotonic_ns()
+        if stage < 0:
+            self._spent_ns[words[at + STAGE]].append(now - words[at + STAGE_SINCE])
+        words[at + STAGE_SINCE] = now
         words[at + STAGE] = stage
 
     def _failure(self, error: BaseException) -> WorkerFailure:
@@ -187,15 +199,15 @@ def start(functions: bytes, blueprint: bytes) -> None:
     slot.enter_state(State.IDLE)
 
 
-def run_batch(batch: tuple[int, bytes, int | None]) -> tuple[int, bytes, float]:
-    """Run a batch of jobs for Pool; return its number, the packed answers, and the seconds taken."""
+def run_batch(batch: tuple[int, bytes, int | None]) -> Reply:
+    """Run a batch of jobs for Pool; return its number, the packed answers, the seconds taken, and the stages' calls."""
     slot = slots.current()
     assert slot is not None and _loop is not None
     try:
         number, packed, allowance.allowed_bytes = batch
         jobs = wire_format.unpack_jobs(packed)
-        answers, seconds = _loop.run(number, jobs)
-        reply = number, wire_format.pack_answers(jobs, answers, slot.number), seconds
+        answers, usages, seconds = _loop.run(number, jobs)
+        reply = number, wire_format.pack_answers(jobs, answers, slot.seat, usages), seconds, call_times.take()
     except BaseException:  # Pool would hand it to the parent, where no file can be blamed for it
         traceback.print_exc()
         os._exit(1)

@@ -282,7 +282,7 @@ def _make_folder(path: bytes) -> None:
 def refuse_lost(folder: bytes) -> None:
     """Raise EnvironmentFailure where an output folder has lost the owner file that the run wrote at its start."""
     if not os.path.lexists(os.path.join(folder, os.fsencode(OWNER_FILE))):
-        text = f"the output folder {shown(folder)} was removed or unmounted while the run was at work"
+        text = f"the output folder {shown(folder)} was removed or unmounted during the run"
         raise EnvironmentFailure(f"{text}: there is no {OWNER_FILE} in it any more")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 CLOCK_SLACK_NS = 50_000_000
@@ -23,3 +24,8 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+def wall_time_s(monotonic_ns: int) -> float:
+    """Return what the system's clock, in seconds since 1970, showed at a moment of the monotonic clock."""
+    return time.time() - (time.monotonic_ns() - monotonic_ns) / 1e9

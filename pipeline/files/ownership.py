@@ -125,7 +125,7 @@ def _read_owner_file(place: Path) -> dict[str, Any] | None:
         said = json.loads(read_regular(place / OWNER_FILE))
     except OSError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 
@@ -181,7 +181,7 @@ class OwnedFolders:
             return isinstance(owner, dict) and owner.get("state") == self._state_id
         except (FileNotFoundError, NotADirectoryError):
             pass
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         above = os.path.dirname(folder)
         if folder in (self._base, above):  # no output folder: its owner file was taken away

@@ -1,6 +1,7 @@
 """The runs that were over before the ledger was opened, since nothing had changed: one line of a fixed size for each.
 
-The next writer of the ledger brings them in, and removes the file.
+The next writer of the ledger brings them in, and removes the file. Once it has so many lines that it would grow large,
+the note answers no run, so that an ordinary one does that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from pipeline.records import NamedTuple
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAME = r"\d{8}-\d{6}-[0-9a-f]{4}"
 _LINE = re.compile(rf"({_NAME}) ({_NAME}) (\d{{19}}) (\d{{19}}) (\d{{12}}) (\d{{12}})", re.ASCII)
+
+
+# Bytes of a line, and the lines at which the ledger is to take them: more than a night of runs every five minutes has.
+_LINE_BYTES, _MOST_LINES = 108, 400
 
 
 class QuietRun(NamedTuple):
@@ -54,6 +59,14 @@ def quiet_runs(state_folder: Path) -> Iterator[QuietRun]:
         if found := _LINE.fullmatch(line):
             name, after, *numbers = found.groups()
             yield QuietRun(name, after, *map(int, numbers))
+
+
+def has_many_quiet_runs(state_folder: Path) -> bool:
+    """Return whether the quiet runs are so many that the ledger is to take them. Raises OSError."""
+    try:
+        return os.stat(state_folder / QUIET_RUNS_FILE).st_size >= _MOST_LINES * _LINE_BYTES
+    except FileNotFoundError:
+        return False
 
 
 def forget_quiet_runs(state_folder: Path) -> None:

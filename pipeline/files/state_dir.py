@@ -1,7 +1,8 @@
 """The state folder: what proves that it is ours, its identity, and the lock that admits one run at a time.
 
 All that is removed or replaced in it has a name that only this program gives: fixed ones such as `ledger.sqlite`, and
-in `scratch/`, `slots/` and `runs/` those with the id of a run. What else lies there is a person's, and stays.
+in `scratch/`, `slots/`, `runs/` and `reports/` those with the id of a run. What else lies there is a person's, and
+stays.
 """
 
 from __future__ import annotations
@@ -29,26 +30,32 @@ SEAL_FILE = "reading.seal"
 NOTE_FILE = "unchanged.note"
 # The runs that this note has answered, as quiet_runs.py has them.
 QUIET_RUNS_FILE = "quiet-runs"
+# What was told of the runs before, as operations/endings.py has it.
+TOLD_FILE = "told.json"
+# The latest report in the folder of reports.
+LATEST_REPORT, LATEST_PAGE = "report.json", "latest.html"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
 _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
-_HOLDER = re.compile(rb"pid \d+ on .+ since [-\d]+ [:\d]+\n")
+_HOLDER = re.compile(rb"pid (\d+) on (.+) since [-\d]+ [:\d]+\n")
 # Nobody else waits for a FIFO, or writes through a link, that somebody has put in the place of the lock.
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PROBE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Whoever can read a file can lock it: let that be nobody beyond the group.
 _LOCK_MODE = 0o660
-# The number of runs whose logs are kept: a month of nights.
-_KEPT_RUNS = 30
+# The number of runs whose logs and reports are kept: a month of nights.
+_KEPT_LOGS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 # The names of ours in a state folder; those of the ledger, its copies and what SQLite has beside them begin alike. Its
 # own temporaries are no matter: they are removed before they are written, and whoever cannot do that says so.
+# What is wrong with the folder of reports is the business of the report, and of no run.
 _FOLDERS = ("runs", "scratch", "slots", "set-aside")
 _FILES = ("lock", "id", "id.new", "progress.json", "progress.new", SEAL_FILE, f"{SEAL_FILE}.new",
-          NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE)  # fmt: skip
+          NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, TOLD_FILE, f"{TOLD_FILE}.new")  # fmt: skip
 _LEDGER = re.compile(r"ledger.*(?<!\.new)")
 # What lies in a folder that is empty otherwise: a disk's own, and what keeps it in git.
 _NOTHING = {"lost+found", ".gitignore", ".gitkeep"}
@@ -95,10 +102,10 @@ class State:
     @property
     def log(self) -> Path:
         """The file of this run's log."""
-        return self.folder / "runs" / f"{self.run}.log"
+        return log_of_run(self.folder, self.run)
 
     def prepare(self) -> None:
-        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be at work."""
+        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be running."""
         self.is_prepared = True
         # Nobody wants to commit a state folder, or else says so there.
         with suppress(FileExistsError), open(self.folder / ".gitignore", "x") as ignored:
@@ -106,9 +113,34 @@ class State:
         self._remove_temporary()
         self.scratch.parent.mkdir(mode=0o700, exist_ok=True)
         self.scratch.mkdir(mode=0o700)
-        for log in logs_of_runs(self.folder)[: 1 - _KEPT_RUNS]:
+        for log in logs_of_runs(self.folder)[: 1 - _KEPT_LOGS]:
             with suppress(OSError):
                 log.unlink()
+
+    def keep_report(self, data: bytes, page: bytes | None) -> Path:
+        """Keep the report of this run, as JSON and, if there is one, as a page; return its file. Raises OSError.
+
+        Both are there under the name of the run and as the latest, and private as the log is. Only those of the last
+        runs are kept.
+        """
+        file = report_of_run(self.folder, self.run)
+        folder = file.parent
+        if folder.is_symlink():  # what is written or removed behind it may be anybody's
+            raise NotADirectoryError(errno.ENOTDIR, "no folder, but a link; remove it", folder)
+        folder.mkdir(exist_ok=True)
+        kept = {file.name: data, LATEST_REPORT: data}
+        if page is not None:
+            file = file.with_suffix(".html")
+            kept |= {file.name: page, LATEST_PAGE: page}
+        else:  # that of an earlier run would be taken for this one's
+            (folder / LATEST_PAGE).unlink(missing_ok=True)
+        for name, contents in kept.items():
+            replace_file(folder / name, contents, folder / f"{name}.new", mode=0o600)
+        for report in reports_of_runs(self.folder)[:-_KEPT_LOGS]:
+            for each in (report, report.with_suffix(".html")):
+                with suppress(OSError):
+                    each.unlink()
+        return file
 
     def _remove_temporary(self) -> None:
         """Remove the temporary folders of all runs."""
@@ -254,13 +286,49 @@ def refuse_irregular(folder: Path) -> None:
                 raise EnvironmentFailure(f"{each.path} is {what}; remove it, and the same line goes on")
 
 
+def log_of_run(folder: Path, run: str) -> Path:
+    """Return the file of a run's log in a state folder."""
+    return folder / "runs" / f"{run}.log"
+
+
+def report_of_run(folder: Path, run: str) -> Path:
+    """Return the file of a run's report in a state folder, as JSON; its page, if it has one, ends in `.html`."""
+    return reports_folder(folder) / f"{run}.json"
+
+
 def logs_of_runs(folder: Path) -> list[Path]:
     """Return the logs of the runs in a state folder, the oldest first; no other file that lies beside them."""
+    return _files_of_runs(folder / "runs", ".log")
+
+
+def reports_folder(folder: Path) -> Path:
+    """Return the folder of the reports in a state folder."""
+    return folder / "reports"
+
+
+def reports_of_runs(folder: Path) -> list[Path]:
+    """Return the reports of the runs in a state folder, each as JSON, the oldest first.
+
+    Their order is that in which they were written: that of the names is another for runs within a second, or in the
+    hour by which a clock is set back. Behind a link there are none of ours.
+    """
+    if reports_folder(folder).is_symlink():
+        return []
+
+    def written_at(report: Path) -> tuple[int, str]:
+        with suppress(OSError):
+            return report.stat().st_mtime_ns, report.name
+        return 0, report.name
+
+    return sorted(_files_of_runs(reports_folder(folder), ".json"), key=written_at)
+
+
+def _files_of_runs(folder: Path, suffix: str) -> list[Path]:
     try:
-        names = os.listdir(folder / "runs")
+        names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
-    return [folder / "runs" / each for each in sorted(names) if each.endswith(".log") and _RUN.fullmatch(each[:-4])]
+    return [folder / each for each in names if each.endswith(suffix) and _RUN.fullmatch(each.removesuffix(suffix))]
 
 
 # -- the lock ----------------------------------------------------------------------------------------------------------
@@ -280,12 +348,35 @@ def _lock(folder: Path, pipeline: str) -> int:
         except BlockingIOError:
             holder = _holder(lock_fd)
             os.close(lock_fd)
-            raise AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})") from None
+            raise _locked_out(pipeline, holder) from None
         except OSError as error:
             os.close(lock_fd)
             if error.errno in _NO_LOCKS:
                 raise without_locks(folder, error) from error
             raise
+
+
+def _locked_out(pipeline: str, holder: str) -> AlreadyRunning:
+    error = AlreadyRunning(f"another run of {pipeline!r} is running ({holder or 'just starting'})")
+    if found := _HOLDER.fullmatch(f"{holder}\n".encode()):
+        error.holder = int(found[1]), found[2].decode("utf-8", "replace")
+    return error
+
+
+def refuse_locked(folder: Path, pipeline: str) -> None:
+    """Raise AlreadyRunning if a run holds the lock of a state folder now; nothing is written there.
+
+    The file is opened by its name each time, since somebody may have put another in its place. Who is to lock it says
+    what else is wrong with it.
+    """
+    with suppress(OSError):
+        fd = os.open(folder / "lock", _PROBE_FLAGS)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _locked_out(pipeline, _holder(fd)) from None
+        finally:
+            os.close(fd)
 
 
 def _write_holder(lock_fd: int) -> None:
@@ -325,7 +416,7 @@ def _new_run(folder: Path) -> str:
     """Return a new run id, which sorts by time and differs from those of all logs in the locked state folder."""
     while True:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
-        if not (folder / "runs" / f"{run}.log").exists():
+        if not log_of_run(folder, run).exists():
             return run
 
 

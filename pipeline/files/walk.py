@@ -71,6 +71,8 @@ class Walk:
         self._excluded = matcher(exclude) if exclude else None
         self._without = _below(root, without)
         """The folders that are not entered (outputs and state), relative to the root and ending in "/"."""
+        self._files = frozenset(each[:-1] for each in self._without if os.path.isfile(self._root + each[:-1]))
+        """Those of them that are files, such as one of metrics."""
         self.left_out: Counter[str] = Counter()
         """The number of files left out for each reason."""
         self.left_out_names: list[tuple[bytes, str]] = []
@@ -119,7 +121,7 @@ class Walk:
         """
         fd = -1
         files: list[Source] = []
-        takes_all = self._included is None and self._excluded is None
+        takes_all = self._included is None and self._excluded is None and not self._files
         try:
             for name in _names_within(self._names(folder), folder, first, after):
                 path = folder + name
@@ -228,7 +230,7 @@ class Walk:
             return False
         if path.endswith(b"/"):
             return path not in self._without
-        return self._included is None or self._included(path)
+        return path not in self._files and (self._included is None or self._included(path))
 
     def look_up(self, path: bytes) -> Source | None:
         """Return the source of a path that the walk would yield; any other is left out with its reason."""

@@ -101,14 +101,14 @@ class Intents:
                 self._connection.execute(RESEAL, (intent.target,))
 
     def record_open(self) -> None:
-        """Give records to all intents that have not ended, and empty the table: no run is on that could end them."""
+        """Give records to all intents that have not ended, and empty the table: no run could end them now."""
         self.delete_ended()
         self.record(self._stored())
         self._connection.execute("DELETE FROM intents")
         self.keep_all()
 
     def get(self, target: bytes) -> Intent | None:
-        """Return the intent for an output of a run that was killed, or is on."""
+        """Return the intent for an output of a run that was killed, or is running."""
         if self._of_other_runs is None:
             self._of_other_runs = {intent.target: intent for intent in self._stored()}
         return self._of_other_runs.get(target)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EnvironmentFailure
+from pipeline.files.state_dir import logs_of_runs
 from pipeline.files.sync import sync_folder
 from pipeline.ledger.failures import Failures, between
 from pipeline.ledger.file_digests import FileDigests
@@ -23,13 +24,14 @@ from pipeline.ledger.intents import Intent, Intents, PartIntent
 from pipeline.ledger.origins import columns_of, key_of
 from pipeline.ledger.outputs import MadeRow, Outputs, TargetKey
 from pipeline.ledger.plan_tables import PlanTables
-from pipeline.ledger.runs import Runs, Window
+from pipeline.ledger.runs import CLAIMS, Runs, Window
 from pipeline.ledger.schema import LISTED_TABLE, VERSION, TooOld, create_or_upgrade
 from pipeline.ledger.targets import Targets
 from pipeline.messages import KILLED, AnyJob, Job, Outcome, Result, Source
 from pipeline.records import NamedTuple
 
 if TYPE_CHECKING:
+    from pipeline.ledger.days import Days
     from pipeline.ledger.group_tables import GroupTables
     from pipeline.ledger.overrides import Overrides
 
@@ -42,8 +44,9 @@ class Ledger:
 
     Attributes:
         file: The SQLite file; None in memory.
-        run: The name of the run that is on; empty outside of one.
+        run: The name of the run that is running; empty outside of one.
         runs: Which runs there were, and how they ended.
+        days: What is kept of the runs before the last ones.
         window: The period of which the ledger may not know all that was made; None if it knows all.
         outputs: What is recorded of each output.
         targets: Where those that were made lie, in any case and form of their names.
@@ -89,6 +92,13 @@ class Ledger:
         from pipeline.ledger.overrides import Overrides
 
         return Overrides(self._connection)
+
+    @cached_property
+    def days(self) -> Days:
+        """What is kept of the runs before the last ones."""
+        from pipeline.ledger.days import Days
+
+        return Days(self._connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -138,8 +148,8 @@ class Ledger:
         self.outputs.set_in_flight(fields[::3])
         self.intents.add_parts(parts)
 
-    def record(self, outcome: Outcome, key: TargetKey, recipes: dict[str, int], tried: bool = True) -> None:
-        """Record the results of a job.
+    def record(self, outcome: Outcome, key: TargetKey, recipes: dict[str, int], tried: bool = True) -> Sequence[str]:
+        """Record the results of a job; return the stages whose outputs failed and had not before.
 
         Args:
             outcome: The job's source and results.
@@ -148,11 +158,12 @@ class Ledger:
             tried: Whether a stage was called; what the plan refuses is no attempt.
         """
         self.has_news = True
-        origin = columns_of(outcome.origin)
+        origin, new = columns_of(outcome.origin), list[str]()
         for result in outcome.results:
             target = key(result.stage, result.path)
             if result.status == "failed":
-                self._record_failure(outcome, result, target, recipes.get(result.stage), tried)
+                if self._record_failure(outcome, result, target, recipes.get(result.stage), tried):
+                    new.append(result.stage)
                 continue
             self.outputs.add(origin, outcome, result, target, recipes[result.stage])
             if self.failures.has_any:
@@ -161,6 +172,7 @@ class Ledger:
             for part in result.parts:
                 one = Result(result.stage, part.path, "done", "", None, "", *part[2:])
                 self.outputs.add(origin, outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
+        return new
 
     def record_made(
         self,
@@ -188,15 +200,16 @@ class Ledger:
                 for stage in stages:
                     self.failures.forget_later(job.source.path, stage)
 
-    def _record_failure(self, outcome: Outcome, result: Result, target: bytes, recipe: int | None, tried: bool) -> None:
+    def _record_failure(self, outcome: Outcome, result: Result, target: bytes, recipe: int | None, tried: bool) -> bool:
         self.outputs.flush()
-        self.failures.record(self.run, outcome, result, recipe, tried)
+        is_new = self.failures.record(self.run, outcome, result, recipe, tried)
         if result.kind in KILLED:
             self.intents.record([Intent(target, key_of(outcome.origin), result.stage)])
         else:
             self.outputs.clear_in_flight(target)
             self.intents.end_parts(target)
         self.intents.end([target])
+        return is_new
 
     def record_cut_off(self, outcome: Outcome, result: Result, recipe: int | None) -> None:
         """Record that a job was cut off: its output is still known as ours to write, and as unknown."""
@@ -217,8 +230,18 @@ class Ledger:
         self.begin()
         self.intents.record_open()
         self.runs.begin(run, self.window, self.least_run)
+        self.fold_runs()
         self.outputs.run = self.runs.number
         self.commit()
+
+    def fold_runs(self) -> None:
+        """Fold the runs before the last ones into days, if there are many, within the open transaction.
+
+        A run whose log is there is told of as long, and one that an owner file may name is known as long.
+        """
+        if self.runs.are_many():
+            logs = {log.stem for log in logs_of_runs(self.file.parent)} if self.file else ()
+            self.days.add(self.runs.take_old(logs, (self.facts.get(CLAIMS) or {}).values()))
 
     def make_durable(self) -> None:
         """Bring the row of the run, and all before it, to the disk, before an output is handed out."""
@@ -272,7 +295,7 @@ class Ledger:
         for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
-        self.failures = Failures(self._connection)
+        self.failures = self.failures.for_new_plan()
         self.targets = Targets(self._connection, "outputs", self.outputs.flush)
 
     def create_plan_tables(self) -> PlanTables:

@@ -143,7 +143,7 @@ class Outputs:
         self._made_targets: list[bytes] = []
         """...and the target of each."""
         self.run: int | None = None
-        """The number of the run that is on."""
+        """The number of the run that is running."""
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Outputs:
         bytes_out = sum(each.size_bytes for each in result.parts) if result.parts else result.size_bytes
         bytes_in = outcome.bytes_in if outcome.source is None else source_size
         # What a job took is told once, in the row that stands for all its parts.
-        cost = (outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
+        cost = (outcome.seat, outcome.spent_s, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
         self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
     def add_made(

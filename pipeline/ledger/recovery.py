@@ -29,9 +29,9 @@ from pipeline.ledger.checkpoint import (
     size_of,
 )
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.runs import RunRow, Window, boot_time_ns
+from pipeline.ledger.runs import CLAIMS, RunRow, Window, boot_time_ns
 from pipeline.ledger.schema import create, has_lost_tables
-from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
+from pipeline.ledger.write_ahead_log import PAGE_BYTES, LogStanding, standing_of_log
 from pipeline.records import dataclass
 from pipeline.text import shown
 
@@ -49,8 +49,6 @@ _WHY = {
     "gone": "a run did not end in order, and the ledger's log is gone",
     "empty": "",  # as every run leaves it before it makes anything
 }
-CLAIMS = "claims"
-"""The fact that holds the number of the run that last wrote its number into each output folder's owner file."""
 
 
 class Damaged(Exception):
@@ -67,7 +65,7 @@ class Remains:
     """The size of the log; None where there was none."""
     is_as_left: bool
     """Whether nobody has written to it since its last writer closed it in order."""
-    log: Standing | Literal["gone"] = "gone"
+    log: LogStanding | Literal["gone"] = "gone"
     """Whether the log has all that was committed, which is known once the file is opened."""
 
 
@@ -100,7 +98,7 @@ def open_checked(file: Path, remains: Remains) -> tuple[Ledger, Remains]:
     try:
         with _naming_damage(file):
             frames = int(ledger._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
-            log = "gone" if remains.log_bytes is None else standing_of(log_of(file), frames)
+            log = "gone" if remains.log_bytes is None else standing_of_log(log_of(file), frames)
             # Else the next transaction would be written over the first of these, and the rest stay behind it.
             bring_in_log(ledger)
             last = ledger.runs.newest()
@@ -130,7 +128,14 @@ def _read_all(ledger: Ledger) -> None:
     for _ in ledger.outputs.all():
         pass
     try:
-        for statement in ("parts FROM recipes", "value FROM facts", "said FROM decrees", "versions FROM runs"):
+        for statement in (
+            "parts FROM recipes",
+            "value FROM facts",
+            "said FROM decrees",
+            "versions FROM runs",
+            "exits FROM days",
+            "totals FROM days",
+        ):
             for (text,) in connection.execute(f"SELECT {statement}"):
                 json.loads(text or "null")
         for _ in ledger.failures.all(), ledger.runs.summaries(), ledger.intents.parts():
@@ -155,7 +160,7 @@ def _naming_damage(file: Path) -> Iterator[None]:
         if is_damage(error) or not name.startswith(_MACHINE):
             raise Damaged(f"cannot be read ({error})") from None
         if name.startswith(("BUSY", "LOCKED")):
-            raise AlreadyRunning(f"another run is at work with the ledger {file}") from error
+            raise AlreadyRunning(f"another run is running with the ledger {file}") from error
         if name.startswith(("IOERR_LOCK", "IOERR_RDLOCK", "PROTOCOL", "NOLFS")):
             raise without_locks(file.parent, error) from error
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-VERSION = 6
+VERSION = 7
 
 _SPANS = """
 CREATE TABLE spans (                -- ranges of sources whose outputs are all up to date; see UnchangedRange
@@ -54,6 +54,8 @@ CREATE TABLE failures (
     failed_at INTEGER,                    -- when it failed last; a later change of its inode frees a held file
     first_failed_at INTEGER,              -- when this source failed by this recipe for the first time
     dismissed_at REAL, dismissed_by TEXT, -- by which pattern
+    seat INTEGER,                         -- of the worker in which it failed last; none outside of a pool
+    place TEXT NOT NULL DEFAULT '',       -- where in the user's code it failed, such as stages/sharpen.py:12
     output TEXT NOT NULL DEFAULT '',      -- what was printed; last, since it may be long and is seldom read
     PRIMARY KEY (source, stage)
 ) WITHOUT ROWID;
@@ -104,16 +106,27 @@ CREATE TABLE runs (
     swept INTEGER NOT NULL DEFAULT 0 -- whether nothing of it can be left beside the outputs
 );
 """
+_DAYS = """
+CREATE TABLE days (                 -- runs older than the last ones, a row a day (local time)
+    day TEXT PRIMARY KEY,           -- such as 2026-11-30
+    first_run INTEGER NOT NULL, last_run INTEGER NOT NULL, -- the numbers of its runs, to which outputs refer
+    runs INTEGER NOT NULL,
+    exits TEXT NOT NULL,            -- how many runs ended with which exit code; JSON
+    totals TEXT NOT NULL,           -- the sums of their counts, seconds and bytes; JSON
+    hosts TEXT NOT NULL, versions TEXT NOT NULL -- of all of them; JSON
+) WITHOUT ROWID;
+"""
 _FOLDERS = """
 CREATE TABLE folders (              -- folders of the inputs as runs found them; see InputFolder
     folder BLOB PRIMARY KEY, mount BLOB NOT NULL, files INTEGER NOT NULL, is_lost INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-_ALL = _FAILURES + _RECIPES + _RUNS + _OUTPUTS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS + _FOLDERS
+_ALL = _FAILURES + _RECIPES + _RUNS + _OUTPUTS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS + _FOLDERS + _DAYS
 TABLES = frozenset(
     [
         *("failures", "recipes", "runs", "outputs", "spans", "digests", "facts", "decrees", "intents", "part_intents"),
         "folders",
+        "days",
     ]
 )
 """All tables of a ledger of this version."""

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
@@ -36,6 +37,8 @@ from pipeline.ledger.schema import create
 
 # Seconds that a reader waits for a writer to bring its log into the file.
 _PATIENCE_S = 5.0
+# Quiet runs that are recorded before it is looked whether there are too many.
+_TOGETHER = 1000
 
 
 @contextmanager
@@ -163,7 +166,10 @@ def _bring_in_quiet_runs(state: State, ledger: Ledger) -> None:
     quiet = list(quiet_runs(state.folder))
     if quiet and ledger.window is None:
         ledger.begin()
-        ledger.runs.add_quiet(quiet)
+        new = ledger.runs.quiet_ones(quiet)
+        while some := list(islice(new, _TOGETHER)):  # so that the file does not grow by what is folded at once
+            ledger.runs.add_quiet(some)
+            ledger.fold_runs()
         ledger.commit()
     if quiet:
         forget_quiet_runs(state.folder)

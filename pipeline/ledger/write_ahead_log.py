@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Literal
 
-Standing = Literal["whole", "empty", "lost"]
+LogStanding = Literal["whole", "empty", "lost"]
 """Whether a log has all that was committed; of an empty one nobody can tell, since it is emptied in order, too."""
 
 PAGE_BYTES = 4096
@@ -24,7 +24,7 @@ _MAGIC = 0x377F0682
 _Sum = tuple[int, int]
 
 
-def standing_of(log: Path, committed_frames: int) -> Standing:
+def standing_of_log(log: Path, committed_frames: int) -> LogStanding:
     """Tell how a log ends in which SQLite has found so many frames of transactions that were committed."""
     try:
         with open(log, "rb") as opened:

@@ -17,11 +17,13 @@ from pipeline.errors import UsageError
 from pipeline.files.file_system import is_gone
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.files.walk import deciding
+from pipeline.ledger.days import Day
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import is_group
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.overrides import Override
+from pipeline.ledger.runs import Making
 from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Decision, Reason
 from pipeline.planning.file_state import is_as_left
@@ -85,6 +87,10 @@ class OutputExplained:
     failure: Failure | None
     printed: str
     """The last output of the stages before the failure."""
+    making: Making | None
+    """How the output on record was made; None if no run has made it."""
+    day: Day | None
+    """The day of the run that made it, if that has no row of its own any more."""
     fate: Fate | None = None
     """The check of whether an orphan's file may be removed; None for any other output."""
     moves_to: bytes = b""
@@ -132,6 +138,8 @@ class Explainer:
 
     def find(self, given: bytes) -> Subject:
         """Return the input or output of a path, relative to the working folder, root or YAML. Raises UsageError."""
+        if not given:
+            raise UsageError("'': an empty path; name a file")
         bases = (os.getcwdb(), self._root, os.fsencode(self._config.folder))
         for full in dict.fromkeys(os.path.normpath(os.path.join(base, given)) for base in bases):
             if subject := self._output_at(full) or self._input_at(full):
@@ -318,6 +326,7 @@ class Explainer:
         if row and leaf and row.status != "intended" and row.recipe != leaf.number:
             differences = [each.text for each in differences_from(self._ledger.recipe_parts(row.recipe), leaf)]
         override = self._ledger.overrides.get(row.override) if row and row.override else None
+        making = self._ledger.runs.making_of(row.target) if row and row.status != "intended" else None
         return OutputExplained(
             stage,
             b"" if path.startswith(NO_FILE_KEY) else path,
@@ -332,6 +341,8 @@ class Explainer:
             override,
             failure,
             self._ledger.failures.printed(failure) if failure else "",
+            making,
+            self._ledger.days.of(making.number) if making and making.run is None else None,
         )
 
 

@@ -28,7 +28,7 @@ from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.input_folders import ROOT, InputFolder
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.recovery import CLAIMS
+from pipeline.ledger.runs import CLAIMS
 from pipeline.planning.plan import Plan
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import Selection
@@ -367,7 +367,7 @@ class Guards:
             refuse_lost(folder)
         for place, device in (self._disks | self._input_disks if has_vanished else self._disks).items():
             if _device(place) != device:
-                raise EnvironmentFailure(f"the disk at {_shown(str(place))} was unmounted while the run was at work")
+                raise EnvironmentFailure(f"the disk at {_shown(str(place))} was unmounted during the run")
 
 
 def guards_of(config: Config, ledger: Ledger, confirmed: Confirmations = NOTHING_CONFIRMED) -> Guards:

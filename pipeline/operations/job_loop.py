@@ -17,17 +17,20 @@ from typing import Any
 
 from pipeline.engines import Engine
 from pipeline.engines.made_jobs import MadeJobs
-from pipeline.errors import CodeChanged, EnvironmentFailure, Interrupted, WorkersFailed
+from pipeline.errors import TIME_IS_UP, CodeChanged, EnvironmentFailure, Interrupted, Unfollowed, WorkersFailed
 from pipeline.messages import AnyJob, Outcome
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Guards
 from pipeline.operations.hand_watch import HandWatch
 from pipeline.operations.recorder import COMMIT_EVERY_S, Recorder, RunLog
+from pipeline.operations.time_limit import TimeLimit
 from pipeline.text import shown
 
 # How many files that were loaded late are named.
 _NAMED = 10
+# So many jobs are handed out, or passed over for want of time, in one turn of a run that has a time limit.
+_MOST_IN_A_TURN = 1000
 # How long after the end of the grace a job that keeps this very process busy is ended by another signal.
 _REPEATED_AFTER_S = 0.5
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,6 +46,8 @@ class Signals:
         """True if jobs in hand could not be finished."""
         self._grace_s = grace_s
         self._received_at = 0.0
+        self._is_late = False
+        """True once the job that this process runs is to be ended since the time limit has long passed."""
         self._handlers_before: dict[int, Any] = {}
 
     @property
@@ -60,8 +65,14 @@ class Signals:
         if self.first and time.monotonic() - self._received_at > self._grace_s + _REPEATED_AFTER_S:
             os.kill(os.getpid(), self.first)
 
+    def end_late(self, late_s: float) -> None:
+        """Interrupt the job that this process runs if it has not ended long after the time limit and the grace."""
+        if late_s > _REPEATED_AFTER_S and signal.SIGTERM in self._handlers_before:
+            self._is_late = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.first:
+        if self.first or self._is_late:
             raise Interrupted
         self.first, self._received_at = number, time.monotonic()
 
@@ -98,6 +109,8 @@ class JobLoop:
         code: CodeWatch,
         signals: Signals,
         is_followed: Callable[[], bool] | None,
+        hands: HandWatch,
+        limit: TimeLimit | None,
     ) -> None:
         self._engine = engine
         self._recorder = recorder
@@ -107,7 +120,11 @@ class JobLoop:
         self._code = code
         self._signals = signals
         self._is_followed = is_followed
-        self._hands = HandWatch(engine, observers, log, signals.repeat_late)
+        self._hands = hands
+        self.limit = limit
+        """The time limit of the run; None without one."""
+        self._held: AnyJob | None = None
+        """A job that will end in time only if those before it take less than is expected of them."""
         self._is_draining = False
         self._is_open = False
         """True from the first turn until the jobs have ended."""
@@ -115,11 +132,11 @@ class JobLoop:
         """The files of code that calls of stages were the first to load."""
 
     def __enter__(self) -> JobLoop:
-        self._hands.__enter__()
+        self._hands.follow(self._engine, self._end_late)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._hands.__exit__(kind, error, at)
+        self._hands.unfollow()
         try:
             if isinstance(error, (Interrupted, EnvironmentFailure)):
                 self._recorder.cut_off(self._engine.in_hand())
@@ -137,6 +154,7 @@ class JobLoop:
         self._recorder.record_unnamed()
         self._end_jobs()
         self.raise_changed()
+        self._stop_in_time(self._recorder.planned_files - self._recorder.done_files)
 
     def finish(self) -> None:
         """Wait for the jobs in hand, and start no others."""
@@ -145,6 +163,14 @@ class JobLoop:
         while self._engine.busy:
             self.take_turn()
         self._recorder.record_unnamed()
+        self._stop_in_time(None)
+
+    def _stop_in_time(self, files_left: int | None) -> None:
+        """Stop the run, with all that was in hand done, if its time limit has left anything undone."""
+        limit, is_stopped = self.limit, self._signals.first or self._log.is_stopped or self._code.changed
+        if limit and files_left != 0 and (limit.is_over or limit.has_passed_over) and not is_stopped:
+            is_well = not self._log.summary.failed
+            self._log.stop(TIME_IS_UP, limit.describe(files_left, is_well=is_well))
 
     def raise_changed(self) -> None:
         """Raise CodeChanged if the code has changed; no job may be in hand."""
@@ -154,7 +180,8 @@ class JobLoop:
     @property
     def must_end(self) -> bool:
         """True if no more jobs may be started."""
-        return bool(self._signals.first or self._log.is_stopped or self._code.changed)
+        is_late = self.limit is not None and self.limit.is_over
+        return bool(self._signals.first or self._log.is_stopped or self._code.changed or is_late)
 
     def take_turn(
         self,
@@ -170,6 +197,8 @@ class JobLoop:
         may_be_more = not self._is_draining and self._feed(next_job)
         if outcomes := self._poll(wait_s):
             self._hands.add(outcomes)
+            if self.limit:
+                self.limit.add(outcomes)
             self._record(outcomes)
         if on_outcome:
             for outcome in outcomes:
@@ -214,11 +243,34 @@ class JobLoop:
 
     def _feed(self, next_job: Callable[[], AnyJob | None]) -> bool:
         """Hand out jobs while the engine has room; return whether there may be more."""
+        if self.limit:
+            return self._feed_in_time(next_job, self.limit)
         while self._engine.has_room:
             if (job := next_job()) is None:
                 return False
             self._engine.submit(job)
         return True
+
+    def _feed_in_time(self, next_job: Callable[[], AnyJob | None], limit: TimeLimit) -> bool:
+        """Hand out the jobs that will end within the time limit, as `_feed` does."""
+        for _ in range(_MOST_IN_A_TURN):
+            if not (self._engine.has_room and limit.has_room):
+                break
+            job, self._held = self._held or next_job(), None
+            if job is None:
+                return False
+            match limit.judge(job):
+                case "start":
+                    self._engine.submit(job)
+                case "wait":
+                    self._held = job
+                    break
+        return True
+
+    def _end_late(self) -> None:
+        self._signals.repeat_late()
+        if self.limit and self._engine.in_hand():
+            self._signals.end_late(self.limit.late_s)
 
     def _end_jobs(self) -> None:
         if self._is_open:
@@ -233,10 +285,12 @@ class JobLoop:
         self._engine.drain()
 
     def _check_limits(self) -> None:
-        """Raise Interrupted or EnvironmentFailure where the run must end without waiting for the jobs in hand."""
+        """Raise Interrupted or Unfollowed where the run must end without waiting for the jobs in hand."""
         self._signals.check_grace()
+        if self.limit and self.limit.is_late and self._engine.busy:
+            raise Interrupted
         if self._is_followed and not self._is_followed():
-            raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")
+            raise Unfollowed("nobody takes its outcomes any more; the same call resumes")
 
     def _check_folders(self) -> None:
         if self._log.is_stopped:

@@ -14,6 +14,7 @@ from pipeline.engines import Engine, Peaks, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
 from pipeline.operations.early_start import preload_of
+from pipeline.records import NamedTuple
 from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.worker import main as worker
 from pipeline.worker.tree import StageSetup, WorkerSetup
@@ -21,6 +22,16 @@ from pipeline.worker.tree import StageSetup, WorkerSetup
 # Jobs that may be on their way through several pools: enough to keep all workers busy, and few enough that the values
 # passed from one pool to the other take little room on the disk.
 MAX_IN_TRANSIT_PER_WORKER = 8
+
+
+class PoolOfRun(NamedTuple):
+    """One of the pools of a run."""
+
+    name: str
+    """The name of the stage that has it; empty for the shared one."""
+    processes: int
+    seats: range
+    """The numbers that its workers may have."""
 
 
 def open_engine(
@@ -84,10 +95,27 @@ def count_workers(config: Config) -> int:
     return 1 if config.engine == "serial" else sum(_processes(config).values())
 
 
+def pools_of(config: Config) -> list[PoolOfRun]:
+    """Return the pools of a run, the shared one first, which has the name of no stage; none where there are no workers.
+
+    The numbers of their workers are those of `PoolSettings.first_seat` on.
+    """
+    if config.engine == "serial":
+        return []
+    from pipeline.engines.pool import count_slots
+
+    own, processes, seats = own_pools(config.stages), _processes(config), 0
+    found = []
+    for number, workers in sorted(processes.items()):
+        name = own[number].name if number in own else ""
+        found.append(PoolOfRun(name, workers, range(seats, seats := seats + count_slots(workers))))
+    return found
+
+
 def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Mapping[int, int]) -> Spec:
     """Describe the engine of one pool; `processes` has the number of workers of every engine."""
     from pipeline.engines.host import available_processes, memory_share_bytes
-    from pipeline.engines.pool import PoolSettings, PoolSpec
+    from pipeline.engines.pool import PoolSettings, PoolSpec, count_slots
 
     own, total = processes[blueprint.engine or 0], sum(processes.values())
     threads = thread_limits(available_processes(), total, os.environ)
@@ -104,6 +132,7 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
         retries=config.retry.max,
         backoff_s=config.retry.backoff_s,
         preload=preload_of(config),
+        first_seat=sum(count_slots(processes[number]) for number in processes if number < (blueprint.engine or 0)),
     )
     scratch, set_aside = blueprint.scratch, blueprint.set_aside
     return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work, scratch, set_aside)
@@ -168,4 +197,5 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         hashes_sources=config.changed_by == "hash",
         set_aside=state.set_aside,
         output_folders=tuple(config.output_folders),
+        is_traced=config.trace is not None,
     )

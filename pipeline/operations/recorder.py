@@ -14,12 +14,12 @@ from typing import TextIO, TypeVar
 
 from pipeline.config.model import Errors
 from pipeline.engines.made_jobs import MadeJobs
-from pipeline.errors import EnvironmentFailure, PolicyStop
+from pipeline.errors import HELD_ONLY, TIME_IS_UP, EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import has_no_file
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
-from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Result
+from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Origin, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.learnt import Learnt
@@ -43,7 +43,7 @@ _MAX_MOVED = 3
 # How many files in a row may be unreadable by the machine's fault: so many are no bad sectors, the disk is gone.
 _MAX_UNREACHABLE = 3
 # The graver exit code wins; a signal is graver than all of these.
-_BY_GRAVITY = (0, 1, 4, 2, 3, 70)
+_BY_GRAVITY = (0, HELD_ONLY, TIME_IS_UP, 1, 4, 2, 3, 70)
 
 
 class RunLog:
@@ -63,20 +63,25 @@ class RunLog:
         with suppress(OSError):  # a full disk must not hide what is to be said about it
             self._file.write(f"{printable(text)}\n")
 
-    def note(self, text: str) -> None:
-        """Add a note to the summary, and write it to the log."""
+    def note(self, text: str, *, is_routine: bool = False) -> None:
+        """Add a note to the summary, and write it to the log; what is routine is no news even if it was never said."""
         self.summary.notes.append(text)
+        if not is_routine:
+            self.summary.new_notes.append(text)
         self.write(text)
 
     def stop(self, exit_code: int, why: str) -> None:
-        """Make the run stop early with an exit code; of several causes the gravest counts."""
+        """Make the run stop early with an exit code; of several causes the gravest counts.
+
+        Files that failed may be graver than the one cause.
+        """
         self.write(f"stopped: {why}")
-        if self.end_with(exit_code):
+        if self.end_with(exit_code) or not self.is_stopped:
             self.summary.stopped = why
 
     def end_with(self, exit_code: int) -> bool:
         """Have the run end with an exit code, unless that of another cause is as grave; return whether it will."""
-        is_graver = _gravity(exit_code) > _gravity(self.summary.exit)
+        is_graver = gravity(exit_code) > gravity(self.summary.exit)
         self.summary.exit = exit_code if is_graver else self.summary.exit
         return is_graver
 
@@ -114,6 +119,8 @@ class Recorder:
         self._recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         self._errors = errors
         self._root = root
+        self._folder = os.path.join(os.path.dirname(self._summary.yaml), "")
+        """The folder of pipeline.yaml."""
         self._leaves = leaves
         self.is_streaming = False
         """True while jobs run whose rivals are neither on record nor in the plan yet."""
@@ -132,8 +139,12 @@ class Recorder:
         self._unreachable_in_a_row = 0
         self.refused: list[str] = []
         """What the machine refused of single files, in words."""
+        self.origins_cut_off: list[Origin] = []
+        """The sources and groups that workers had in hand when the run was stopped at once."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
+        self._spent_s: dict[bytes, float] = {}
+        """The seconds that a file has taken in one pool, as long as another goes on with it."""
         self._learnt = learnt
         self._committed_at = self._learnt_kept_at = time.monotonic()
 
@@ -164,6 +175,7 @@ class Recorder:
             text = f"cut off after {each.seconds:,.1f} s{where}, since the run was stopped"
             self._log.write(f"{each.job.origin}: {text}")
             self._summary.cut_off.append(f"{each.job.origin}: {text}")
+            self.origins_cut_off.append(each.job.origin)
             for target in each.job.targets:
                 result = Result(target.stage, target.path, "failed", text, "interrupted")
                 self._ledger.record_cut_off(Outcome(each.job.origin, ()), result, self._recipes.get(target.stage))
@@ -209,7 +221,7 @@ class Recorder:
         self._learnt.add(outcome)
         self._count_moved(outcome)
         failed_before = self._summary.failed
-        self._record(outcome, is_attempt=True)
+        outcome = self._record(outcome, is_attempt=True)
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
         self._end(outcome)
@@ -227,7 +239,7 @@ class Recorder:
         """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
         self._unreachable_in_a_row += outcome.refused == "source"
         self.refused.append(outcome.environment)
-        self._record(outcome, is_attempt=False)
+        outcome = self._record(outcome, is_attempt=False)
         if self._unreachable_in_a_row >= _MAX_UNREACHABLE:
             text = f"{self._unreachable_in_a_row} files in a row cannot be read: {outcome.environment}"
             self._log.stop(EnvironmentFailure.exit_code, text)
@@ -285,6 +297,16 @@ class Recorder:
                 ways = "inputs are only read; have it make a file of its own, or run when nobody else is at work there"
                 self._log.stop(EnvironmentFailure.exit_code, f"{what}; {ways}")
 
+    def _with_seconds_before(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with the seconds that other pools had the file before."""
+        source = outcome.source
+        if source is None or not (outcome.goes_on or self._spent_s):
+            return outcome
+        before_s = self._spent_s.pop(source.path, 0.0)
+        if outcome.goes_on:
+            self._spent_s[source.path] = before_s + outcome.spent_s
+        return outcome._replace(seconds=before_s + outcome.seconds)
+
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, once even if it fails in several pools."""
         source = outcome.source
@@ -303,15 +325,22 @@ class Recorder:
             of_all = f" of {self.planned_files:,}" if self._is_whole else ""
             text = f"{failed:,}{of_all} files failed already, and errors.max is {self._errors.max}"
             why = f"{text}; what was in hand was finished, and the same line does the rest"
+            self._summary.remedy = "failures"
             self._log.stop(PolicyStop.exit_code, why)
 
-    def _record(self, outcome: Outcome, *, is_attempt: bool) -> None:
+    def _record(self, outcome: Outcome, *, is_attempt: bool) -> Outcome:
+        """Record an outcome; return it with `place` and `is_new` filled in, for the observers."""
         self._ledger.begin()
         if any(result.taken_by for result in outcome.results):
             outcome = outcome._replace(results=tuple(self._name_rival(outcome, each) for each in outcome.results))
+        if is_attempt and self._ledger.failures.tried_for_all:
+            outcome = self._with_held(outcome)
         if self._parts:
             self._parts.update(outcome)
-        self._ledger.record(outcome, self._key, self._recipes, is_attempt)
+        outcome = self._with_places(outcome)
+        if new := self._ledger.record(self._with_seconds_before(outcome), self._key, self._recipes, is_attempt):
+            results = (each._replace(is_new=each.status == "failed" and each.stage in new) for each in outcome.results)
+            outcome = outcome._replace(results=tuple(results))
         self._summary.add(outcome)
         self.made.update(
             self._recipes[result.stage] for result in outcome.results if result.status == "done"
@@ -324,6 +353,25 @@ class Recorder:
                     remove_temporaries(result.path, [self._summary.run])
             elif result.notes:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
+        return outcome
+
+    def _with_held(self, outcome: Outcome) -> Outcome:
+        """Return an outcome in which those outputs stay held that were tried for all and failed as before."""
+        tried, source = self._ledger.failures.tried_for_all, key_of(outcome.origin)
+        results = (
+            each._replace(code="held")
+            if (alike := tried.get((source, each.stage))) and alike.has_failed_again(each)
+            else each
+            for each in outcome.results
+        )
+        return outcome._replace(results=tuple(results))
+
+    def _with_places(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with the places of its failures relative to the folder of pipeline.yaml, if below that."""
+        if not any(result.place for result in outcome.results):
+            return outcome
+        results = (each._replace(place=each.place.removeprefix(self._folder)) for each in outcome.results)
+        return outcome._replace(results=tuple(results))
 
     def _name_rival(self, outcome: Outcome, result: Result) -> Result:
         """Return a result with the name of the source whose output has the same path, if a run made that."""
@@ -362,5 +410,6 @@ class Recorder:
         return self._templates[stage].key(path)
 
 
-def _gravity(exit_code: int) -> int:
+def gravity(exit_code: int) -> int:
+    """Return the place of an exit code among all: of two causes the one with the higher place counts."""
     return _BY_GRAVITY.index(exit_code) if exit_code in _BY_GRAVITY else len(_BY_GRAVITY)

@@ -8,7 +8,6 @@ Each step is a function over the run's context, and raises the errors it cannot 
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import CodeChanged, PolicyStop
+from pipeline.errors import HELD_ONLY, CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
@@ -27,7 +26,14 @@ from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import Recorder
-from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
+from pipeline.operations.run_context import (
+    RunContext,
+    RunRequest,
+    close_run,
+    end_run_on_error,
+    open_run,
+)
+from pipeline.operations.time_limit import MaxTime
 from pipeline.operations.work import EarlyJobs, Work
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
 from pipeline.planning.estimate import Expected, efficiency
@@ -44,7 +50,7 @@ from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import RangeDigests
 from pipeline.report.summary import Summary
-from pipeline.text import program, shown
+from pipeline.text import shown
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
@@ -93,6 +99,7 @@ def record_plan(context: RunContext) -> None:
         _count_planned(context.summary, context.plan.counts_of_groups)
     numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
     context.summary.up_to_date -= sum(context.made_before[number] for number in numbers)
+    context.observers.on_held(context.summary.held - context.summary.dismissed)
     _record_refused(context, of_groups=False)
 
 
@@ -126,13 +133,15 @@ def note_left_out(context: RunContext) -> None:
         context.note(note)
     if groups := context.plan.counts_of_groups["settling", MEMBERS_UNKNOWN]:
         those = "1 output of a group was" if groups == 1 else f"{groups:,} outputs of groups were"
-        context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}")
+        context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}", is_routine=True)
+    # A list of names may well have some that are no inputs; none that is not there.
+    is_routine = context.selection.is_partial and not walk.is_misled
     for note in walk.describe_left_out():
-        context.note(note)
+        context.note(note, is_routine=is_routine)
     for note in describe(context.plan.kept):
         context.note(note)
     if walk.unlisted or walk.is_misled:
-        context.summary.exit = 1
+        context.log.end_with(1)
 
 
 def rename(context: RunContext) -> None:
@@ -166,7 +175,7 @@ def run_jobs(context: RunContext) -> None:
 def prune(context: RunContext) -> None:
     """Remove orphans, if the pipeline has `prune` and they are within its limit."""
     config, summary = context.config, context.summary
-    if config.prune is None or context.selection.is_partial or summary.exit not in (0, 1):
+    if config.prune is None or context.selection.is_partial or not summary.ended_in_order:
         return
     from pipeline.operations.prune import Pruner
 
@@ -179,19 +188,22 @@ def prune(context: RunContext) -> None:
         pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
-        command = f"{program()} prune {shlex.quote(str(config.file))}"
-        context.log.stop(refused.exit_code, f"{refused}: {command}")
+        summary.remedy = "prune"
+        command = summary.command("prune")
+        context.log.stop(refused.exit_code, f"{refused}: {command}" if command else str(refused))
         return
     summary.pruned = pruned.removed
     if pruned.failed:
-        summary.exit = 1
+        context.log.end_with(1)
         context.note(pruned.describe_failures())
 
 
-def judge_lost_folders(context: RunContext) -> None:
-    """End with the exit code of a limit where outputs are kept whose sources are gone."""
+def judge(context: RunContext) -> None:
+    """End with the exit code of a limit where outputs are kept whose sources are gone, or are held."""
     if context.plan.kept:
         context.log.end_with(PolicyStop.exit_code)
+    if context.summary.held > context.summary.dismissed:
+        context.log.end_with(HELD_ONLY)
 
 
 # -- what steps share -------------------------------------------------------------------------------------------------
@@ -238,6 +250,7 @@ def _run_groups(context: RunContext, groups: GroupPlanner) -> None:
         plan.count_groups()
     groups.forget_past_failures()
     _count_planned(context.summary, plan.counts_of_groups)
+    context.observers.on_held(context.summary.held - context.summary.dismissed)
     _record_refused(context, of_groups=True)
     recorder.commit()
     if count := plan.jobs_of_groups:
@@ -255,8 +268,6 @@ def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> 
         summary.settling += outputs if reason == SETTLING else 0
         summary.held += outputs if action == "held" else 0
         summary.dismissed += outputs if reason.code == "dismissed" else 0
-    if summary.held > summary.dismissed:
-        summary.exit = max(summary.exit, 1)
 
 
 def _record_refused(context: RunContext, *, of_groups: bool) -> None:
@@ -282,7 +293,7 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
     rename,
     run_jobs,
     prune,
-    judge_lost_folders,
+    judge,
 )
 
 
@@ -311,6 +322,7 @@ def run(
     reload: Callable[[], Config] | None = None,
     may_import_here: bool = True,
     looked: Looked | None = None,
+    max_time: MaxTime | None = None,
 ) -> Summary:
     """Bring every selected output up to date.
 
@@ -320,11 +332,13 @@ def run(
         observers: The observers that receive the events of the run, in this order.
         grace_s: Seconds that the jobs in hand may still take after a first signal.
         confirmations: The user's confirmations, which let the run pass guards.
-        is_followed: Function that is called repeatedly; the run stops with exit code 3 once it returns False.
+        is_followed: Function that is called repeatedly; the run stops with exit code 130, as by Ctrl-C, once it
+            returns False.
         reload: Function that loads the pipeline again where its code changes during the run; without it the run then
             stops with exit code 3.
         may_import_here: Whether a serial run may import the stages into this process; else it has one worker.
         looked: What was found by who has looked at all files just before.
+        max_time: When the run must end; it stops with exit code 5 where not all could be done by then.
 
     Returns:
         The summary, whose `exit` is the exit code.
@@ -334,8 +348,9 @@ def run(
     """
     began = time.monotonic()
     request = RunRequest(
-        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here, looked
-    )
+        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here, looked,
+        max_time,
+    )  # fmt: skip
     with open_run(request) as context:
         with end_run_on_error(context):
             _follow_steps(context)

@@ -15,25 +15,31 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from pipeline.config.model import Config
+from pipeline.config.model import RUN_FIELD, Config
 from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
 from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
-from pipeline.files.state_dir import State, open_state
+from pipeline.files.state_dir import State
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import origin_of
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.observer import Observers, RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
+from pipeline.operations.hand_watch import HandWatch, moves_within_s
 from pipeline.operations.launch import open_engine
+from pipeline.operations.lock_out import lock_state
+from pipeline.operations.news import find_news
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.operations.remaining_time import RemainingTime
+from pipeline.operations.time_limit import MaxTime
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
 from pipeline.planning.learnt import Learnt
 from pipeline.planning.plan import Plan, settled_groups
@@ -47,7 +53,9 @@ from pipeline.report.summary import Summary
 from pipeline.text import counted, shown
 
 if TYPE_CHECKING:
+    from pipeline.operations.telling import Teller
     from pipeline.operations.work import EarlyJobs, Work
+    from pipeline.report.statistics import Statistics
 
 # How many of the files that were set aside are named.
 _NAMED = 20
@@ -66,6 +74,7 @@ class RunRequest:
     reload: Callable[[], Config] | None = None
     may_import_here: bool = True
     looked: Looked | None = None
+    max_time: MaxTime | None = None
 
 
 @dataclass
@@ -84,6 +93,7 @@ class RunContext:
     """The ids of runs that may have left temporaries."""
     summary: Summary
     remaining: RemainingTime
+    hands: HandWatch
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
@@ -104,6 +114,10 @@ class RunContext:
 
     The number of files, the seconds it took, those that all workers were at work together, and the number of workers.
     """
+    statistics: Statistics | None = None
+    """The figures for the report; None before there is a job."""
+    measured: list[Engine] = field(default_factory=list)
+    """The engines that were closed before the run was planned anew."""
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
 
@@ -117,14 +131,15 @@ class RunContext:
         """The keeper of files that may be a person's, or all that is left of a source."""
         return SetAside(self.state.set_aside, self.config.folder)
 
-    def note(self, text: str) -> None:
-        """Add a note that concerns no single output to the summary."""
-        self.log.note(text)
+    def note(self, text: str, *, is_routine: bool = False) -> None:
+        """Add a note that concerns no single output to the summary; what is routine is no news."""
+        self.log.note(text, is_routine=is_routine)
         self.observers.on_note(text)
 
     def open_engine(self) -> Engine:
         """Return the engine; the first call starts its workers. Raises CodeChanged."""
         if self.engine is None:
+            self._count_for_report()
             here = self.request.may_import_here
             # A signal that fell in here would leave a pool behind that nobody closes. A serial engine runs the user's
             # code at once, which must not inherit blocked signals.
@@ -143,6 +158,14 @@ class RunContext:
                 self.engine.warm_up()
         return self.engine
 
+    def _count_for_report(self) -> None:
+        """Have what jobs do be counted from now on."""
+        if self.statistics is None:
+            from pipeline.report.statistics import Statistics
+
+            self.statistics = Statistics(self.state.run)
+            self.observers.add(self.statistics)
+
     def plan_anew(self, changed: CodeChanged) -> None:
         """Load the pipeline again after a change of its code, and begin the run anew with it.
 
@@ -150,6 +173,7 @@ class RunContext:
         """
         if self.engine:
             self.engine.close()
+            self.measured.append(self.engine)
             self.engine = None
         if self.request.reload is None:
             raise changed
@@ -160,13 +184,14 @@ class RunContext:
         before = self.config
         if (config.state, config.name, config.inputs.root) != (before.state, before.name, before.inputs.root):
             raise EnvironmentFailure(f"{changed.text}, and so did pipeline.yaml; the same line goes on")
-        self.note(f"{os.path.relpath(changed.file)} changed while the run was on: planned again, and gone on with it")
+        self.note(f"{os.path.relpath(changed.file)} changed during the run: planned again, and gone on with it")
         self.made_before += self.recorder.made
         self.ledger.forget_plan()
         self.config, self.is_planned = config, False
         self.guards = guards_of(config, self.ledger, self.request.confirmations)
         summary = self.summary
         summary.up_to_date = summary.settling = summary.held = summary.dismissed = 0
+        summary.tried_for_all.clear()
 
     @property
     def folder(self) -> bytes:
@@ -179,7 +204,10 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
     """Lock the state, open ledger and log, and begin the run; close all of them however it ends."""
     config = request.config
     folders = list(config.output_folders)
-    with closing(open_state(config.state, config.name)) as state:
+    teller = _teller(request)
+    # Entered twice, and it tells once: the inner one how the run ended, while the lock keeps the next run from being
+    # told of before; the outer one that there was none, since the state could not be locked.
+    with teller or nullcontext(), closing(lock_state(config.state, config.name)) as state, teller or nullcontext():
         try:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
@@ -189,36 +217,84 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 ) as file,
             ):
                 file.writelines(f"{note}\n" for note in ledger.notes)
-                summary = Summary(run=state.run, pipeline=config.name)
-                log = RunLog(file, summary)
-                live = LiveProgress(state, summary, config.file.name)
-                remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
-                observers = Observers([remaining, *request.observers, live], log.report_observer)
-                guards = guards_of(config, ledger, request.confirmations)
-                observers.on_start()
-                ledger.begin_run(state.run)
-                unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
-                context = RunContext(
-                    request,
-                    config,
-                    request.selection,
-                    state,
-                    ledger,
-                    log,
-                    observers,
-                    guards,
-                    unclean_runs,
-                    summary,
-                    remaining,
-                )
-                for warning in config.warnings:
-                    context.note(warning)
-                yield context
+                context = _begin(request, state, ledger, file, teller)
+                with context.hands:
+                    yield context
             if context.unchanged:
                 keep_note(context.unchanged, state)
         except (sqlite3.Error, OSError) as error:
             text = f"the state in {state.folder} cannot be kept: {_describe(error, state)}"
             raise EnvironmentFailure(text) from error
+
+
+def _begin(request: RunRequest, state: State, ledger: Ledger, file: TextIO, teller: Teller | None) -> RunContext:
+    """Begin the run in the ledger and for all who observe it; return its context."""
+    config, summary = request.config, _summary_of(request.config, request.selection, state)
+    log = RunLog(file, summary)
+    digest = config.evidence.asked.text if config.evidence else ""
+    live = LiveProgress(
+        state,
+        summary,
+        config.file.name,
+        yaml_digest=digest,
+        moves_within_s=moves_within_s(config),
+        is_whole=not request.selection.is_partial,
+    )
+    remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
+    # They tell of the run when it ends, or write down each of its jobs; most runs have none of them.
+    for_teller = teller.begin(summary, ledger, lambda: context.statistics, config.errors.hold_after) if teller else []
+    for_trace = [_trace(config.trace, state, lambda text: context.note(text))] if config.trace else []
+    observers = Observers([remaining, *request.observers, *for_teller, live, *for_trace], log.report_observer)
+    guards = guards_of(config, ledger, request.confirmations)
+    observers.on_start()
+    ledger.begin_run(state.run)
+    context = RunContext(
+        request,
+        config,
+        request.selection,
+        state,
+        ledger,
+        log,
+        observers,
+        guards,
+        [each for each in ledger.runs.unclean() if each != state.run],
+        summary,
+        remaining,
+        HandWatch(observers, log, live.beat),
+    )
+    for warning in config.warnings:
+        context.note(warning)
+    return context
+
+
+def _summary_of(config: Config, selection: Selection, state: State) -> Summary:
+    """Return the summary of a run that begins."""
+    return Summary(
+        run=state.run,
+        pipeline=config.name,
+        yaml=str(config.file.absolute()),
+        state=str(state.folder),
+        log=str(state.log),
+        edits=config.edits,
+        is_partial=selection.is_partial,
+        is_moved=config.is_moved,
+    )
+
+
+def _trace(path: str, state: State, note: Callable[[str], None]) -> RunObserver:
+    """Return the observer that writes the trace of a run."""
+    from pipeline.report.trace import Trace
+
+    return Trace(Path(path.replace(RUN_FIELD, state.run)), note)
+
+
+def _teller(request: RunRequest) -> Teller | None:
+    """Return who tells how the run ends; None where nobody is told."""
+    if not request.config.is_told:
+        return None
+    from pipeline.operations.telling import Settings, Teller
+
+    return Teller(Settings.of(request.config), is_whole=not request.selection.is_partial)
 
 
 @contextmanager
@@ -238,6 +314,7 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
     except Exception as error:
         context.log.write(traceback.format_exc())
         if not is_start_refused(error):
+            context.observers.on_jobs_ended()
             raise
         context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
     finally:
@@ -250,16 +327,19 @@ def _record_refusal(context: RunContext, error: FilemillError) -> None:
     summary = context.summary
     summary.exit, summary.stopped = error.exit_code, error.text
     context.log.write(f"refused: {error}")
+    context.ledger.end_run(error.exit_code, _as_recorded(context), swept=False)
+    _report(context)
     context.observers.on_end()
-    context.ledger.end_run(error.exit_code, summary.as_json(), swept=False)
 
 
 def close_run(context: RunContext) -> None:
     """Add the notes that need the whole summary, and end the run in the ledger."""
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
-    _note_set_aside(context)
+    summary.recovered = ledger.failures.recovered
+    summary.first_recovered = [(origin_of(source), stage) for source, stage in ledger.failures.first_recovered]
     _note_next_steps(context)
-    if plan and plan.compared and summary.exit in (0, 1):
+    _note_set_aside(context)
+    if plan and plan.compared and summary.ended_in_order:
         ledger.begin()
         made = context.recorder.made_ranges
         found = made.found if made else {}
@@ -273,11 +353,30 @@ def close_run(context: RunContext) -> None:
         context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
-    swept = met_all and summary.exit in (0, 1)
-    ledger.end_run(
-        summary.exit, summary.as_json() | ({"work": context.work_done} if context.work_done else {}), swept=swept
-    )
+    swept = met_all and summary.ended_in_order
+    ledger.end_run(summary.exit, _as_recorded(context), swept=swept)
+    _report(context)
+    find_news(context)
     context.observers.on_end()
+
+
+def _as_recorded(context: RunContext) -> dict[str, Any]:
+    """Return what the ledger keeps of a run: its counts, its bytes, and why it stopped."""
+    summary, statistics = context.summary, context.statistics
+    recorded = summary.as_json() | ({"stopped": summary.stopped} if summary.stopped else {})
+    if statistics and statistics.files:
+        recorded |= {"bytes_in": statistics.bytes_in, "bytes_out": statistics.bytes_out}
+    return recorded | ({"work": context.work_done} if context.work_done else {})
+
+
+def _report(context: RunContext) -> None:
+    """Write the report of a run that made, tried or removed anything, or did not come to its end."""
+    summary, statistics = context.summary, context.statistics
+    has_tried = (statistics and statistics.files) or summary.failed or summary.cut_off
+    if has_tried or summary.renamed or summary.pruned or not summary.ended_in_order:
+        from pipeline.operations.report import write_report
+
+        write_report(context)
 
 
 def _note_next_steps(context: RunContext) -> None:
@@ -293,8 +392,6 @@ def _note_next_steps(context: RunContext) -> None:
     for stage, files in context.ledger.failures.freed.items():
         what = f"{files:,} files that had failed alike in stage {stage!r}"
         context.note(f"{what} are tried again by the next run, since one of their kind is made now")
-    if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
-        summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
 
 
 def _note_set_aside(context: RunContext) -> None:

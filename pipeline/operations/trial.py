@@ -69,6 +69,8 @@ def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Tria
 
 def _find(config: Config, given: str) -> tuple[Config, bytes, list[str]]:
     """Return the file as a source relative to the input root or, where it lies elsewhere, to its own folder."""
+    if not given:
+        raise UsageError("'': an empty path; name a file")
     bases = (Path.cwd(), config.inputs.root, config.folder)
     files = [each for base in bases if (each := Path(os.path.normpath(base / given))).is_file()]
     if not files:

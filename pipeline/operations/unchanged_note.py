@@ -37,8 +37,8 @@ from pipeline.files import hashlib
 from pipeline.files.clocks import boot_id
 from pipeline.files.digest import contents_of
 from pipeline.files.file_system import MountPoints, open_regular, read_regular
-from pipeline.files.quiet_runs import QuietRun, add_quiet_run
-from pipeline.files.state_dir import NOTE_FILE, QUIET_RUNS_FILE, State, reopen_state
+from pipeline.files.quiet_runs import QuietRun, add_quiet_run, has_many_quiet_runs
+from pipeline.files.state_dir import NOTE_FILE, QUIET_RUNS_FILE, TOLD_FILE, State, reopen_state
 from pipeline.files.template import OWNER_FILE, Template
 from pipeline.ledger.origins import GROUPS
 from pipeline.operations.side_process import beside, can_help
@@ -47,6 +47,7 @@ from pipeline.records import dataclass
 from pipeline.stage.counted import Stamp, stamp_of
 
 if TYPE_CHECKING:
+    from pipeline.config.model import Config
     from pipeline.ledger.ledger import UnchangedRange
     from pipeline.operations.run_context import RunContext
     from pipeline.report.summary import Summary
@@ -55,7 +56,8 @@ _DIGEST_BYTES = 16
 # From so many ranges on, of about a thousand files each, a second process saves more than it costs.
 _MANY_RANGES = 8
 # What comes and goes in a state folder without a writer of the ledger.
-_VOLATILE = {NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, "scratch", "slots", "progress.new"}
+_VOLATILE = {NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, "scratch", "slots", "reports", "progress.new",
+             TOLD_FILE, f"{TOLD_FILE}.new"}  # fmt: skip
 # Those that every run writes to; the lock tells nothing, and the progress is a report.
 _NOT_STAMPED = {"lock", "progress.json"}
 
@@ -92,6 +94,8 @@ class UnchangedNote:
     """What the run said of the files that the walk leaves out."""
     said: dict[str, Any]
     """The fields of the run's summary that the next one has too."""
+    telling: dict[str, Any] | None = None
+    """Who is told of the runs, as telling.py has it; None for nobody."""
     memory: dict[str, Any] | None = None
     """The stamps of the files in the state folder, once the ledger is closed."""
 
@@ -147,6 +151,7 @@ def note_of(context: RunContext) -> UnchangedNote | None:
         ],
         left_out=walk.describe_left_out(),
         said=_said(summary, [*ranges, *([groups] if groups else [])]),
+        telling=_telling(config),
     )
 
 
@@ -168,8 +173,16 @@ def _said(summary: Summary, ranges: Sequence[UnchangedRange]) -> dict[str, Any]:
         "up_to_date": sum(outputs for known in ranges for outputs, _ in known.counts.values()),
         "sources": summary.sources,
         "kinds_unmatched": dict(summary.kinds_unmatched),
-        "notes": summary.notes,
+        "notes": list(summary.notes),
     }
+
+
+def _telling(config: Config) -> dict[str, Any] | None:
+    if not config.is_told:
+        return None
+    from pipeline.operations.telling import Settings
+
+    return vars(Settings.of(config))
 
 
 def _ranges_on_record(context: RunContext) -> list[UnchangedRange]:
@@ -251,7 +264,7 @@ def answer_unchanged(file: Path) -> Summary | Looked | None:
         if note is None or state is None:
             return None
         with closing(state):
-            if not _holds(note):
+            if has_many_quiet_runs(state.folder) or not _holds(note):
                 return None
             held = _held_ranges(note, state.lock_fd)
             if held and all(held) and (note.groups is None or _groups_are_same(note)):
@@ -359,7 +372,11 @@ def _record(note: UnchangedNote, state: State, began_ns: int, began: float) -> S
     summary.seconds = time.monotonic() - began
     run = QuietRun(state.run, note.run, began_ns, time.time_ns(), summary.sources, summary.up_to_date)
     add_quiet_run(state.folder, run)
-    LiveProgress(state, summary, note.yaml).on_end()
+    LiveProgress(state, summary, note.yaml, yaml_digest=note.evidence["asked"]["text"]).on_end()
+    if note.telling:
+        from pipeline.operations.telling import tell_unchanged
+
+        tell_unchanged(note.telling, summary)
     return summary
 
 

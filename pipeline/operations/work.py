@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
-from pipeline.errors import EnvironmentFailure, FilemillError
+from pipeline.engines import Engine
+from pipeline.errors import SIGNALLED, TIME_IS_UP, EnvironmentFailure, FilemillError
 from pipeline.messages import Job, Source
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import INTEND_AHEAD
 from pipeline.operations.run_context import RunContext
+from pipeline.operations.time_limit import TimeLimit
 from pipeline.planning.plan_store import size_beyond_a_block
 from pipeline.planning.unchanged import ComparedRange
 
@@ -26,6 +28,8 @@ _TURN_EVERY_S = 0.01
 _MAX_WAITING = 4096
 # ...unless those that were taken are expected to end within so many seconds: to wait for that costs less.
 _MAX_WAIT_S = 1.0
+# How many files that were cut off are named.
+_NAMED = 3
 
 
 class RunStopped(Exception):
@@ -56,12 +60,19 @@ class Work:
             context, self._began = self._context, time.monotonic()
             self._busy_before_s = context.learnt.busy_s
             self._stack.enter_context(self._signals)
+            engine = context.open_engine()
             loop = JobLoop(
-                context.open_engine(), context.recorder, context.log, context.observers, context.guards, context.code,
-                self._signals, context.request.is_followed,
+                engine, context.recorder, context.log, context.observers, context.guards, context.code,
+                self._signals, context.request.is_followed, context.hands, self._limit(engine),
             )  # fmt: skip
             self._loop = self._stack.enter_context(loop)
         return self._loop
+
+    def _limit(self, engine: Engine) -> TimeLimit | None:
+        context, most = self._context, self._context.request.max_time
+        if most is None:
+            return None
+        return TimeLimit(most, engine, context.learnt, count_workers(context.config), context.request.grace_s)
 
     @property
     def is_stopped(self) -> bool:
@@ -93,10 +104,17 @@ class Work:
             context.log.stop(EnvironmentFailure.exit_code, text)
         if signals.first:
             cut = ", what was in hand was cut off" if signals.is_interrupted else ""
-            context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
+            context.log.stop(SIGNALLED + signals.first, f"by {signals.name}{cut}; the same line resumes")
+        elif signals.is_interrupted and self._loop and self._loop.limit and self._loop.limit.is_late:
+            left = context.recorder.planned_files - context.recorder.done_files if context.is_planned else None
+            text = self._loop.limit.describe(left, is_cut=True, is_well=not context.summary.failed)
+            context.log.stop(TIME_IS_UP, text)
+            self._note_cut_off()
         elif signals.is_interrupted:
             text = "a stage raised Interrupted, by which only a signal ends a run"
             context.log.stop(EnvironmentFailure.exit_code, text)
+        if self._loop and self._loop.limit and (note := self._loop.limit.describe_misfits()):
+            context.note(note)
         if files := context.recorder.done_files:
             context.work_done = {
                 "files": files,
@@ -104,6 +122,13 @@ class Work:
                 "busy_s": round(context.learnt.busy_s - self._busy_before_s, 3),
                 "processes": count_workers(context.config),
             }
+
+    def _note_cut_off(self) -> None:
+        """Note which files the time limit has cut off; told once, since the next night may well cut them off, too."""
+        names = sorted(map(str, self._context.recorder.origins_cut_off))
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        what = f"cut off by the time limit: {', '.join(names[:_NAMED])}{more}"
+        self._context.note(f"{what}; what is cut off each time needs a longer --max-time, or --grace")
 
 
 class EarlyJobs:

@@ -363,6 +363,7 @@ class Freshness:
             return "make", Reason("failed_before", (failure.kind, failure.attempts, None))
         alike = self._alike.get(failure.stage)
         if alike and failure.source == alike.first_held:
+            self._ledger.failures.tried_for_all[failure.source, failure.stage] = alike
             return "make", Reason("tried_for_all", (alike.files,))
         return action, reason
 

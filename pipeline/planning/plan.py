@@ -236,6 +236,7 @@ def walk_of(config: Config) -> Walk:
 def walk_arguments(config: Config) -> dict[str, Any]:
     """Return the arguments of the walk, as JSON can hold them."""
     own = {*config.output_folders, os.fsencode(config.state), *config.other_folders}
+    own |= {os.fsencode(config.metrics)} if config.metrics else set()
     return {
         "root": str(config.inputs.root),
         "include": list(config.inputs.include),

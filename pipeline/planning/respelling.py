@@ -15,7 +15,7 @@ from pipeline.files.naming import resolve_folder
 from pipeline.files.ownership import claimed_as
 from pipeline.files.state_dir import known_identity
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.recovery import CLAIMS
+from pipeline.ledger.runs import CLAIMS
 
 
 def respell(config: Config, ledger: Ledger) -> None:

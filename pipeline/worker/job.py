@@ -23,6 +23,7 @@ from pipeline.stage.values import PATH, convert, is_kind
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Skip
+from pipeline.worker.call_times import call_times
 from pipeline.worker.fan_out import FanOut
 from pipeline.worker.scratch import Scratch, naming_of, peak_meter, write_output
 from pipeline.worker.source import GONE, SourceReading
@@ -211,16 +212,18 @@ class JobRunner:
     def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
         """Pass the parts of a stage one by one through all stages below it, then commit them together."""
         fan_out = FanOut(stage, self._caller, self._tree.set_aside, is_again=self._job.is_again)
+        mark = call_times.begin_fan_out(stage.index)
         try:
             parts, notes = self._caller.start_parts(stage, shared, position)
             while self._unfinished_below(stage) and self._run_part(fan_out, stage, parts, notes):
-                pass
+                call_times.join_fan_out(stage.index, mark)
             for target in self._unfinished_below(stage):
                 try:
                     self._results[target.path] = fan_out.commit(target, self._reading.refuse_moved)
                 except BaseException as error:
                     self._fail(target, self._tree.committer.blame(error, target.path))
         finally:
+            call_times.join_fan_out(stage.index, mark)
             try:
                 if self._reading.has_vanished:
                     fan_out.keep(self._keep)

@@ -28,6 +28,7 @@ from pipeline.worker.group_job import GroupJobRunner
 from pipeline.worker.short_way import Runs
 from pipeline.worker.stage_call import Enter, announce_nothing
 from pipeline.worker.tree import Tree
+from pipeline.worker.usage_meter import usage_meter
 
 _tree: Tree | None = None
 _runs: Runs | None = None
@@ -44,6 +45,7 @@ def start(packed: bytes) -> None:
     guard.start(code)
     set_stage_path(folder)
     _tree = Tree(pickle.loads(setup))
+    usage_meter.is_on = _tree.setup.is_traced
     _runs = Runs(_tree)
     guard.check_tables()
 

@@ -17,6 +17,7 @@ from pipeline.errors import FileFailure, FilemillError, NotOurs, SourceMoved
 from pipeline.files.file_system import READING, WRITING, blame_machine
 from pipeline.messages import FailureKind, Result, Target
 from pipeline.notes import Notes, collected
+from pipeline.stage.counted import counts
 from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import one_line, shortened
@@ -377,7 +378,7 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
         kind = "memory"
     if isinstance(error, SourceMoved):
         kind = error.kind
-    result = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+    result = Result(target.stage, target.path, "failed", text, kind, _traceback(error), place=_place(error))
     if isinstance(error, SourceMoved) and error.was_in_hand:
         return result._replace(code="in_hand")
     if isinstance(error, NotOurs):
@@ -399,6 +400,20 @@ def error_text(error: BaseException) -> str:
         return one_line(str(error))
     except BaseException:  # whatever a stage's own class of errors does
         return "it cannot be printed"
+
+
+def _place(error: BaseException) -> str:
+    """Return file and line of the last call in the user's own code that an exception came through; else empty.
+
+    What filemill itself says of a file, such as that it is no picture, is found by any code that reads it.
+    """
+    if isinstance(error, FileFailure):
+        return ""
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if counts(frame.f_code.co_filename):
+            found = one_line(f"{frame.f_code.co_filename}:{line}")
+    return found
 
 
 def _traceback(error: BaseException) -> str:

@@ -74,6 +74,8 @@ class WorkerSetup:
     """The folder for files that may be a person's and must make room for an output."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
+    is_traced: bool = False
+    """True if it is measured when each job began and what it used, for a trace."""
     code: CodeState = NO_STATE
     """The state of the code files when the run was planned; no worker may load any other."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.program import Pipeline
-from support.project import MOODY, ONE_STAGE, Project
+from support.project import MOODY, ONE_STAGE, Project, every_kind, ledger_of
 
 from pipeline import cli
 from pipeline.config.load import load_config
@@ -100,11 +101,13 @@ x.txt: an input, 1 byte, modified MOMENT
 out/first/x.up (first)
   up-to-date
   recorded: 2 bytes, modified MOMENT; of a source of 1 byte, modified MOMENT
+  made by: run 1 (RUN), MOMENT, HOST, filemill VERSION Python VERSION, VERSION s, VERSION MB of memory
   there now: 2 bytes, modified MOMENT, as it was left
 
 out/second/x.txt (second)
   up-to-date
   recorded: 3 bytes, modified MOMENT; of a source of 1 byte, modified MOMENT
+  made by: run 1 (RUN), MOMENT, HOST, filemill VERSION Python VERSION, VERSION s, VERSION MB of memory
   there now: 3 bytes, modified MOMENT, as it was left
 
 first: inputs (Path) -> str -> marked -> str -> out/first/{dir}/{stem}.up
@@ -123,6 +126,7 @@ for every output
   libraries: pillow VERSION
 """
     pattern = re.escape(expected).replace("MOMENT", moment.replace("\\\\", "\\")).replace("VERSION", r"[\d.]+")
+    pattern = pattern.replace("RUN", r"\d{8}-\d{6}-[0-9a-f]{4}").replace("HOST", re.escape(os.uname().nodename))
     assert re.fullmatch(pattern, said), said
 
 
@@ -246,7 +250,8 @@ def test_failures_are_told_with_what_was_printed(project: Project, explain: Expl
     assert project.run().failed == 4
     said = explain("in/x.txt")
     assert "  make: failed before (error, attempt 1 of 3)\n" in said
-    assert "  failed: error: ValueError: no (in stage 'first'); attempts: 1\n    so far\n" in said
+    place = r"( at stages/marked\.py:\d+)?"
+    assert re.search(rf"  failed: error: ValueError: no \(in stage 'first'\){place}; attempts: 1\n    so far\n", said)
     assert "  there now: nothing\n" in said
     assert cli.main(["failures", "--dismiss", "x.txt"]) == 0
     assert "  held: dismissed (error)\n" in (said := explain("in/x.txt")) and "; attempts: 1, dismissed 20" in said
@@ -321,11 +326,37 @@ def test_why_a_file_is_no_input(project: Project, explain: Explain, name: str, s
         ),
         ("in/deep", "in/deep: a folder; name a file in it"),
         ("in", "in: a folder; name a file in it"),
+        ("", "'': an empty path; name a file"),
     ],
 )
 def test_what_is_unknown_is_said_so(project: Project, explain: Explain, path: str, says: str) -> None:
     """With exit 2."""
     assert explain(path, code=2).startswith(says)
+
+
+DEADLY = "import os\ndef upper(text: str) -> str:\n    os._exit(9) if text == 'die' else 0\n    return text.upper()\n"
+
+
+@pytest.mark.processes
+def test_what_was_about_to_be_made_says_what_became_of_it(tmp_path: Path, pipeline: Pipeline) -> None:
+    """A run that ended in order, one that was stopped, and one that was cut off are told apart."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", DEADLY)
+    project.write("in/a", "die")
+    assert pipeline("--engine", "pool").returncode == 1
+    (run,) = [json.loads(line)["run"] for line in pipeline("runs", "--json").stdout.splitlines()]
+
+    def recorded() -> str:
+        lines = pipeline("explain", "in/a").stdout.splitlines()
+        return next(line for line in lines if line.startswith("  recorded: ")).removeprefix("  recorded: ")
+
+    assert recorded() == f"about to be made when it failed (crashed) in the run {run}"
+    with ledger_of(tmp_path) as ledger:
+        ledger._connection.execute("UPDATE failures SET kind = 'interrupted'")
+    assert recorded() == "about to be made when the run was stopped"
+    with ledger_of(tmp_path) as ledger:
+        ledger._connection.execute("DELETE FROM failures")
+    assert recorded() == "about to be made by a run that is at work, or was cut off"
 
 
 def test_any_name(tmp_path: Path, pipeline: Pipeline) -> None:
@@ -361,3 +392,47 @@ stages:
         "tool: small (Image.Image) -> Path (a .png file in the scratch folder) -> ./s.py:tool -> bytes"
         " -> out/{stem}.png",
     ]
+
+
+# -- who made it -------------------------------------------------------------------------------------------------------
+
+
+def test_the_run_that_made_an_output_is_told(project: Project, explain: Explain) -> None:
+    """Each output has its own: the one that is made again names the later run."""
+    first = project.run().run
+    (project.folder / "out/second/x.txt").unlink()
+    second = project.run().run
+    made = {each["stage"]: each["made"] for each in json.loads(explain("in/x.txt", "--json"))["outputs"]}
+    assert [(made[stage]["run"], made[stage]["number"]) for stage in ("first", "second")] == [(first, 1), (second, 2)]
+    assert made["first"]["host"] == os.uname().nodename and set(made["first"]["versions"]) == {"filemill", "python"}
+    assert made["first"]["seconds"] > 0 and made["first"]["peak_bytes"] > 2**20 and made["first"]["day"] is None
+    project.write("in/z.txt", "z")
+    assert json.loads(explain("in/z.txt", "--json"))["outputs"][0]["made"] is None
+
+
+def test_of_a_folded_run_the_day_is_told(project: Project, explain: Explain) -> None:
+    """With its machines and versions, since nothing else is known of the run."""
+    project.run()
+    with ledger_of(project.folder) as ledger:
+        old = list(ledger.runs.past())
+        ledger._connection.execute("DELETE FROM runs")
+        ledger.days.add([old[0]._replace(started_ns=10**18), old[0]._replace(started_ns=10**18, number=2, host="nas")])
+        ledger.least_run = 3
+        ledger.begin_run("20260101-000000-0000")
+        ledger.end_run(0, {}, swept=True)
+    said = explain("in/x.txt")
+    who = f"{os.uname().nodename}, nas, filemill"
+    assert "made by: run 1 (one of 2 runs of 2001-09-0" in said and who in said
+
+
+def test_a_part_names_the_run_and_the_costs_of_all_parts(tmp_path: Path, explain: Explain) -> None:
+    """They are of one job."""
+    shutil.rmtree(tmp_path / "in")
+    project = every_kind(tmp_path)
+    project.write("in/a.txt", "one\ntwo")
+    assert project.run().exit == 0
+    said = json.loads(explain("in/a.txt", "--json"))
+    parts = [each["made"] for each in said["outputs"] if "out/lines" in each["output"]]
+    assert len(parts) == 2 and parts[0] == parts[1]
+    assert parts[0]["number"] == 1 and parts[0]["seconds"] > 0 and parts[0]["peak_bytes"] > 2**20
+    assert "made by: run 1" in explain("out/sheet.txt")

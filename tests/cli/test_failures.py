@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -54,7 +56,7 @@ def failures(project: Project) -> list[Failure]:
 
 
 def test_three_nights_then_it_is_held(moody: Project) -> None:
-    """Each night says how often it was; after the third the file is left alone, and exit 1 says so every night."""
+    """Each night says how often it was; after the third the file is left alone, and exit 6 says so every night."""
     for attempt in (1, 2):
         assert moody.run().failed == 1
         assert moody.plan()["up bad"] == ("make", f"failed before (error, attempt {attempt} of 3)")
@@ -62,7 +64,7 @@ def test_three_nights_then_it_is_held(moody: Project) -> None:
     for _ in range(3):
         assert moody.plan()["up bad"] == HELD
         summary = moody.run()
-        assert (summary.held, summary.failed, summary.up_to_date, summary.exit) == (1, 0, 1, 1)
+        assert (summary.held, summary.failed, summary.up_to_date, summary.exit) == (1, 0, 1, 6)
         assert any("--retry-failed" in line for line in summary.lines())
     assert [each.attempts for each in failures(moody)] == [3]
 
@@ -145,7 +147,7 @@ def test_only_the_stage_that_failed_is_held(tmp_path: Path) -> None:
     project.edit("pipeline.yaml", "engine", more)
     assert project.plan() == {"up a": HELD, "raw a": ("make", "new")}
     summary = project.run()
-    assert (summary.done, summary.held, summary.exit) == (1, 1, 1)
+    assert (summary.done, summary.held, summary.exit) == (1, 1, 6)
 
 
 def test_a_new_output_path_does_not_lift_a_hold(held: Project) -> None:
@@ -253,12 +255,13 @@ def _has_failed(folder: Path) -> bool:
 def test_dismissed_is_no_exit_1_any_more(held: Project, pipeline: Pipeline) -> None:
     """A person has said that it is well: the run says 0, the file stays on the list and in the counts."""
     done = pipeline("failures", "--dismiss", "ba*")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "1 failure dismissed\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "1 file dismissed\n")
     ran = pipeline("--json")
     said = json.loads(ran.stdout)
     assert (ran.returncode, ran.stderr, said["held"], said["dismissed"], said["up_to_date"]) == (0, "", 1, 1, 1)
     assert held.plan()["up bad"] == ("held", "dismissed (error)")
-    (line,) = pipeline("failures").stdout.splitlines()
+    *opening, line = pipeline("failures").stdout.splitlines()
+    assert opening == ["pipeline: 0 files failed, none new; 1 dismissed", ""]
     assert line.endswith("ValueError: bad text (in stage 'up'), dismissed (error)")
     assert held.run(retry_failed=True).exit == 1
     assert held.run().exit == 0
@@ -276,14 +279,27 @@ def test_others_are_not_dismissed(held: Project, pipeline: Pipeline) -> None:
     """Only what matches; nothing matching is no error, so that a script may say it every night."""
     held.write("in/sub/bad", "bad two")
     held.run()
-    assert pipeline("failures", "--dismiss", "*.jpg").stderr == "0 failures dismissed\n"
-    assert pipeline("failures", "--dismiss", "/bad").stderr == "1 failure dismissed\n"
+    assert pipeline("failures", "--dismiss", "*.jpg").stderr == "0 files dismissed\n"
+    assert pipeline("failures", "--dismiss", "/bad").stderr == "1 file dismissed\n"
     assert held.plan()["up sub/bad"] == ("make", "failed before (error, attempt 1 of 3)")
     assert held.run().exit == 1
     record = failures(held)
     assert [each.dismissed_at is not None for each in record] == [True, False]
     with ledger_of(held.folder) as ledger:
         assert ledger._connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
+
+
+def test_what_was_dismissed_is_counted_in_files(tmp_path: Path, pipeline: Pipeline) -> None:
+    """As above the list: a file of which two outputs failed is one."""
+    more = "  - {name: more, from: inputs, uses: upper, output: 'more/{name}'}\nengine"
+    project = Project(tmp_path, ONE_STAGE.replace("engine", more))
+    project.write("stages/upper.py", MOODY)
+    for name in ("a", "b"):
+        project.write(f"in/{name}", "bad")
+    project.run()
+    assert opening(pipeline)[0].startswith("pipeline: 2 files failed, all new ")
+    assert pipeline("failures", "--dismiss", "*").stderr == "2 files dismissed\n"
+    assert opening(pipeline) == ["pipeline: 0 files failed, none new; 2 dismissed"]
 
 
 def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> None:
@@ -293,7 +309,7 @@ def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> No
     project.write("out/a", "precious")
     assert project.run().exit == 1
     said = pipeline("failures", "--dismiss", "a").stderr.splitlines()
-    assert said == ["0 failures dismissed", "1 left: no stage failed over them, the place of their outputs is taken"]
+    assert said == ["0 files dismissed", "1 left: no stage failed over them, the place of their outputs is taken"]
     assert project.run().exit == 1
 
 
@@ -301,7 +317,7 @@ def test_a_bad_pattern_is_refused(moody: Project, pipeline: Pipeline) -> None:
     """Exit 2 and one sentence; without a ledger there is nothing to dismiss, nor is one made."""
     done = pipeline("failures", "--dismiss", "!")
     assert (done.returncode, done.stderr) == (2, "--dismiss: '!' is no gitignore pattern\n")
-    assert pipeline("failures", "--dismiss", "*").stderr == "0 failures dismissed\n"
+    assert pipeline("failures", "--dismiss", "*").stderr == "0 files dismissed\n"
     assert not (moody.folder / ".pipeline").exists()
 
 
@@ -324,7 +340,7 @@ def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> No
     project.write("stages/upper.py", LOUD.replace("reading", "reading \\x1b[31m"))
     project.write("in/a", "text")
     pipeline("--engine", "pool")
-    said = pipeline("failures").stdout
+    said = pipeline("failures").stdout.rpartition("\n\n")[2]
     assert said == ("a (up): error: ValueError: bad text (in stage 'up'), attempt 1 of 3\n    reading \\x1b[31m tex\n")
     project.write("stages/upper.py", 'def upper(text: str) -> str:\n    print("x" * 100_000)\n    assert 0\n')
     pipeline("--engine", "pool")
@@ -332,17 +348,220 @@ def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> No
 
 
 def test_the_list_as_json(held: Project, pipeline: Pipeline) -> None:
-    """The five keys, and beside them whether it is held or dismissed, only where it is."""
+    """Always the same keys, and beside them whether it is held, dismissed or new, only where it is."""
     held.write("in/sub/bad", "bad two")
     held.run()
     first, second = (json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines())
     error = "ValueError: bad text (in stage 'up')"
-    assert first == {"source": "bad", "stage": "up", "kind": "error", "error": error, "attempts": 3, "held": True}
-    assert second == {"source": "sub/bad", "stage": "up", "kind": "error", "error": error, "attempts": 1}
+    (failed_first, failed_last), run = failures(held), json.loads(pipeline("runs", "show", "--json").stdout)["run"]
+    assert second.pop("failed_at") == second.pop("first_failed_at") == failed_last.first_failed_at / 1e9
+    assert first.pop("failed_at") > first.pop("first_failed_at") == failed_first.first_failed_at / 1e9
+    assert run == second.pop("run") != first.pop("run")
+    assert {first.pop("worker"), second.pop("worker")} == {None}
+    assert first.pop("place") == second.pop("place") == failed_last.place
+    alike = {"stage": "up", "kind": "error", "error": error}
+    assert first == {"source": "bad", "attempts": 3, "held": True, **alike}
+    assert second == {"source": "sub/bad", "attempts": 1, "new": True, **alike}
     pipeline("failures", "--dismiss", "/bad")
     assert json.loads(pipeline("failures", "--json").stdout.splitlines()[0])["dismissed"] is True
     change_contents(held)
-    assert set(json.loads(pipeline("failures", "--json").stdout.splitlines()[0])) == set(second)
+    assert not {"held", "dismissed"} & set(json.loads(pipeline("failures", "--json").stdout.splitlines()[0]))
+
+
+# -- what a person needs first -----------------------------------------------------------------------------------------
+
+
+def opening(pipeline: Pipeline) -> list[str]:
+    """Return what stands above the list, less the places in the code."""
+    above = pipeline("failures").stdout.rpartition("\n\n")[0]
+    return re.sub(r" at stages/upper\.py:\d+$", "", above, flags=re.M).splitlines()
+
+
+def next_step(pipeline: Pipeline) -> str:
+    (line,) = (line for line in opening(pipeline) if line.startswith("next: "))
+    return line
+
+
+def test_the_list_opens_with_what_is_new_what_is_shared_and_what_to_do(tmp_path: Path, pipeline: Pipeline) -> None:
+    """One line for a group, one for what is telling of it, one for whose fault it likely is, and one thing to do."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MOODY)
+    for number in range(200):
+        project.write(f"in/all/{number:03}.txt", "good")
+    project.write("in/all/old.txt", "bad")
+    project.run()
+    for number in range(9):
+        project.write(f"in/drafts/2024/{number}.txt", "bad")
+    project.run()
+    said, yaml = opening(pipeline), tmp_path / "pipeline.yaml"
+    assert said[0].startswith("pipeline: 10 files failed, 9 new in the run of 20")
+    assert said[0].endswith(", 10 since yesterday")
+    assert said[1:] == [
+        "",
+        "10 files (9 new) in stage up: ValueError: bad text",
+        "  of 10, 9 are in drafts/2024/ (4 % of all files)",
+        "  likely the fault of the files: by what they share",
+        "  all/old.txt, drafts/2024/0.txt, drafts/2024/1.txt, ...",
+        "",
+        f"next: python -m pipeline try {yaml} {tmp_path}/in/all/old.txt",
+    ]
+    project.write("in/all/old.txt", "good now")
+    project.run()
+    assert opening(pipeline)[3] == "  all 9 in drafts/2024/ (4 % of all files)"
+    assert next_step(pipeline) == (
+        f"next: look at {tmp_path}/in/drafts/2024/0.txt, and repair or replace the files; if they need not be done: "
+        f"python -m pipeline failures {yaml} --dismiss /drafts/2024/"
+    )
+    assert pipeline("failures", "--dismiss", "/drafts/2024/").stderr == "9 files dismissed\n"
+    assert opening(pipeline) == ["pipeline: 0 files failed, none new; 9 dismissed"]
+
+
+ODD = [b"a b", b"a'b", b"[ab]*?.x", b"!#x", b"sub/\\x", "\u00e4.txt".encode(), b"-x", b"a$b`c"]
+
+
+@pytest.mark.parametrize("name", ODD, ids=os.fsdecode)
+def test_what_is_to_be_done_next_can_be_typed_as_it_is(tmp_path: Path, pipeline: Pipeline, name: bytes) -> None:
+    """Into a shell, whatever the name of the file; and it dismisses that file alone."""
+    project = Project(tmp_path)
+    for each in (b"ok", b"ab.x", b"x", name):
+        project.write(f"in/{os.fsdecode(each)}", b"\xff" if each == name else b"good")
+    project.run()
+    assert next_step(pipeline).startswith("next: repair or replace ")
+    command = next_step(pipeline).partition("; if it need not be done: python -m pipeline ")[2]
+    words = subprocess.run(["sh", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    assert pipeline(*words.split(b"\0")[:-1]).stderr == "1 file dismissed\n"
+    (left,) = failures(project)
+    assert (left.source, left.dismissed_at is not None) == (name, True)
+
+
+MIXED = """
+def upper(text: str) -> str:
+    if text.startswith("odd"):
+        raise ValueError("odd text")
+    if text.startswith("bad"):
+        raise KeyError(text)
+    return text
+"""
+
+
+def proposed(pipeline: Pipeline) -> list[str]:
+    """Return the words of the command by which the opening proposes to dismiss files, as a shell reads them."""
+    return shlex.split(next_step(pipeline).partition(": python -m pipeline ")[2])
+
+
+@pytest.mark.parametrize(
+    ("odd", "bad", "patterns"),
+    [
+        ("drafts/{}.x", "all/{}.x", ["/drafts/"]),
+        ("drafts/{}.x", "drafts/{}.z", ["/drafts/**/*.x", "*.x"]),  # whichever is telling
+        ("drafts/{}.x", "drafts/b{}.X", []),  # with the same folder and suffix, in any case
+        ("{}.x", "b{}.y", ["*.x"]),
+    ],
+)
+def test_what_fails_for_another_reason_is_not_dismissed_with_a_group(
+    tmp_path: Path, pipeline: Pipeline, odd: str, bad: str, patterns: list[str]
+) -> None:
+    """The pattern that is proposed takes the group alone; where there is none, none is proposed."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MIXED)
+    for number in range(120):
+        project.write(f"in/all/{number:03}.txt", "good")
+    for number in range(12):
+        project.write(f"in/{odd.format(number)}", "odd")
+    for number in range(4):
+        project.write(f"in/{bad.format(number)}", "bad")
+    project.run()
+    if not patterns:
+        assert next_step(pipeline).startswith("next: python -m pipeline try ")
+        return
+    *command, pattern = proposed(pipeline)
+    assert command[-1] == "--dismiss" and pattern in patterns
+    assert pipeline(*command, pattern).stderr.startswith("12 ")
+    assert {each.error[:10] for each in failures(project) if each.dismissed_at} == {"ValueError"}
+
+
+def test_few_files_without_a_pattern_are_named(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Each by a --dismiss of its own; not one that fails elsewhere for another reason."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MIXED)
+    for name, text in {"a b": "odd", "sub/c": "odd", "c": "bad", "d": "good"}.items():
+        project.write(f"in/{name}", text)
+    project.run()
+    assert proposed(pipeline)[-4:] == ["--dismiss", "/a\\ b", "--dismiss", "/sub/c"]
+    assert pipeline(*proposed(pipeline)).stderr.startswith("2 ")
+    assert [each.source for each in failures(project) if not each.dismissed_at] == [b"c"]
+
+
+def test_a_name_that_cannot_be_typed_is_shown(tmp_path: Path, pipeline: Pipeline) -> None:
+    """No pattern is offered for it, and nothing of it acts on a terminal."""
+    project = Project(tmp_path)
+    project.write("in/ok", "good")
+    project.write(os.fsdecode(b"in/\x1b[31m\n\xff"), b"\xff")
+    project.run()
+    said = opening(pipeline)
+    assert all(line.isprintable() for line in said) and "--dismiss" not in "".join(said)
+    assert next_step(pipeline).startswith("next: python -m pipeline try ")
+
+
+def test_one_file_is_spoken_of_as_one(moody: Project, pipeline: Pipeline) -> None:
+    """In the night in which it fails, and in the next one."""
+    moody.run()
+    assert opening(pipeline)[0].startswith("pipeline: 1 file failed, new in the run of 20")
+    moody.run()
+    assert opening(pipeline)[0] == "pipeline: 1 file failed, not new, but since yesterday"
+
+
+def test_an_exception_in_different_files_is_likely_the_stages_fault(moody: Project, pipeline: Pipeline) -> None:
+    """One of them is to be tried; with -v or without it the text of an error is one line."""
+    for number in range(4):
+        moody.write(f"in/{'abcd'[number]}{number}.{'wxyz'[number]}", "bad one")
+    moody.run()
+    said = opening(pipeline)
+    assert said[2:4] == [
+        "5 files in stage up: ValueError: bad text",
+        "  likely the fault of the stage: different files that share nothing telling",
+    ]
+    assert next_step(pipeline) == f"next: python -m pipeline try {moody.folder}/pipeline.yaml {moody.folder}/in/a0.w"
+
+
+def test_what_lies_in_the_way_is_to_be_moved(tmp_path: Path, pipeline: Pipeline) -> None:
+    project = made(tmp_path, "b")
+    project.write("in/a", "x")
+    project.write("out/a", "precious")
+    project.run()
+    assert opening(pipeline)[2:4] == [
+        "1 file in stage up: collision: exists, not ours: out/a",
+        "  likely the fault of the pipeline: the place of the output is taken",
+    ]
+    assert "move away what lies there" in next_step(pipeline)
+
+
+def test_nothing_failed_is_one_line_on_stderr(tmp_path: Path, pipeline: Pipeline) -> None:
+    """For whoever reads the list by a program there is nothing to read."""
+    made(tmp_path, "b")
+    for words in (["failures"], ["failures", "--json"]):
+        said = pipeline(*words)
+        assert (said.returncode, said.stdout, said.stderr) == (0, "", "pipeline: no failures on record\n")
+
+
+BROKEN_YAML, BROKEN_STAGE = ("pipeline.yaml", ONE_STAGE + "inputs: [\n"), ("stages/upper.py", "def upper(:\n")
+
+
+@pytest.mark.parametrize(("file", "text"), [BROKEN_YAML, BROKEN_STAGE])
+def test_the_list_of_a_pipeline_that_does_not_load(held: Project, pipeline: Pipeline, file: str, text: str) -> None:
+    """One line says what is not known then; the list is there, and what is to be done first."""
+    held.write(file, text)
+    said = pipeline("failures")
+    assert (said.returncode, said.stderr.count("\n")) == (0, 1)
+    assert (
+        said.stderr.startswith("pipeline.yaml:") and "which files are held cannot be said until it loads" in said.stderr
+    )
+    assert said.stdout.startswith("pipeline: 1 file failed, ") and " held" not in said.stdout
+    assert "\nbad (up): error: ValueError: bad text (in stage 'up'), attempt 3\n" in said.stdout
+    assert f"\nnext: mend the pipeline: python -m pipeline check {held.folder}/pipeline.yaml\n" in said.stdout
+    (line,) = map(json.loads, pipeline("failures", "--json").stdout.splitlines())
+    assert (line["source"], line["attempts"], "held" in line) == ("bad", 3, False)
+    assert pipeline("failures", "--dismiss", "bad").returncode == 2
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------

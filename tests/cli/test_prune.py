@@ -163,7 +163,7 @@ def test_a_failed_file_keeps_its_output(project: Project, pipeline: Pipeline) ->
 
 
 def test_it_waits_for_nobody(project: Project, pipeline: Pipeline) -> None:
-    """While a run is at work it leaves with 75."""
+    """Beside a run it leaves with 75."""
     with open(project.folder / ".pipeline/pipeline/lock", "r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert pipeline("prune", "--yes").returncode == 75
@@ -227,7 +227,8 @@ def test_too_many_are_not_pruned(nightly: Project, pipeline: Pipeline) -> None:
     ran = pipeline()
     assert ran.returncode == 4 and len(nightly.outputs()) == 5
     assert "3 of 5 outputs are orphans, and prune.max is 50%; none was removed" in ran.stderr
-    command = ran.stderr.rpartition("python -m pipeline ")[2].split()
+    assert f"next: python -m pipeline prune {nightly.folder}/pipeline.yaml\n" in ran.stderr
+    command = ran.stderr.rpartition("python -m pipeline ")[2].partition("\n")[0].split()
     assert pipeline(*command, "--yes").returncode == 0 and set(nightly.outputs()) == {"new", "sub/deep/c"}
     assert pipeline().returncode == 0
 

@@ -175,7 +175,18 @@ def test_a_failure_is_one_in_a_sample_too(project: Project, capfd: pytest.Captur
     project._forget_modules()
     code, said = sample(capfd)
     assert code == 1 and "ValueError: no" in said and "10 failed" in said
+    assert "next:" not in said and "log: " in said  # no command looks at the state of a sample
+    (page,) = Path("../some/.filemill-sample/reports").glob("2*.json")
+    assert json.loads(page.read_text())["verdict"]["next"] == []
     assert main(["failures"]) == 0 and "ValueError" not in capfd.readouterr().out
+
+
+def test_the_page_of_a_part_claims_nothing_of_the_rest(fresh: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither after a sample nor after a run over some of the files."""
+    assert sample(capfd)[0] == 0 and main(["run", "--limit", "1"]) == 0
+    for folder in ("../some/.filemill-sample", ".pipeline/pipeline"):
+        verdict = json.loads(Path(folder, "reports/report.json").read_text())["verdict"]
+        assert verdict["text"].startswith("Exit 0: only a part of the files was looked at, and ")
 
 
 def test_templates_below_another_folder(fresh: Project, tmp_path: Path) -> None:

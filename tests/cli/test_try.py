@@ -240,6 +240,7 @@ def test_any_file_can_be_tried(project: Path, capfd: pytest.CaptureFixture[str],
     [
         (["nowhere"], "nowhere: there is no such file\n"),
         (["in/sub"], "in/sub: a folder; name a file in it\n"),
+        ([""], "'': an empty path; name a file\n"),
         (["in/sub/a.txt", "--stage", "lound"], "no stage 'lound'; did you mean 'loud'?\n"),
         (
             ["in/sub/a.txt", "--set", "stages.head.match=[b*]", "--set", "stages.parts.match=[b*]"],

@@ -116,7 +116,7 @@ def test_who_leaves_ends_the_run(project: Project) -> None:
     with iterate(config, engine="pool", processes=1) as outcomes:
         first: Outcome = next(outcomes)
     assert first.results[0].status == "done" and outcomes.summary
-    assert outcomes.summary.exit == 3 and "nobody takes its outcomes any more" in outcomes.summary.stopped
+    assert outcomes.summary.exit == 130 and "nobody takes its outcomes any more" in outcomes.summary.stopped
     assert not [thread for thread in threading.enumerate() if thread.name == "filemill-run"]
     rest = run(config)
     assert rest.exit == 0 and 0 < rest.up_to_date < 23 and rest.up_to_date + rest.done == 23
@@ -133,7 +133,7 @@ def test_leaving_does_not_wait_for_what_is_in_hand(project: Project) -> None:
     began = time.monotonic()
     with iterate(config, engine="pool", processes=2) as outcomes:
         next(outcomes)
-    assert time.monotonic() - began < 50 and outcomes.summary and outcomes.summary.exit == 3
+    assert time.monotonic() - began < 50 and outcomes.summary and outcomes.summary.exit == 130
 
 
 def test_what_stops_a_run_is_raised_to_who_follows_it(project: Project) -> None:
@@ -177,7 +177,7 @@ def test_a_stage_that_was_edited_is_loaded_anew(project: Project) -> None:
 
 
 def test_one_pipeline_at_a_time(project: Project) -> None:
-    """While one is at work in a process, another is refused in a sentence, not mixed up with it."""
+    """While one is running in a process, another is refused in a sentence, not mixed up with it."""
     project.write(
         "stages/upper.py", "import time\ndef upper(text: str) -> str:\n    time.sleep(0.2)\n    return text\n"
     )
@@ -240,7 +240,7 @@ except KeyboardInterrupt:
         "stages/upper.py", "import time\ndef upper(text: str) -> str:\n    time.sleep(0.1)\n    return text\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project.folder, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("interrupted 3\n", "")
+    assert (done.stdout, done.stderr) == ("interrupted 130\n", "")
 
 
 def test_the_names_are_light_and_lasting() -> None:

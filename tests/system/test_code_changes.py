@@ -1,4 +1,4 @@
-"""Code and tables that are edited while a run is on, or between two in one process: nothing false is recorded."""
+"""Code and tables that are edited during a run, or between two in one process: nothing false is recorded."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_helper_that_is_edited_while_a_run_is_on(tmp_path: Path) -> None:
     project.write("go", "")
     assert process.communicate(timeout=100)[0] and process.returncode == 0
     assert project.outputs() == {"a": b"a2", "b": b"b2", "c": b"c2"}
-    assert log_of(tmp_path).count("helper.py changed while the run was on: planned again") == 1
+    assert log_of(tmp_path).count("helper.py changed during the run: planned again") == 1
     assert "up to date" in plan(tmp_path) and "make" not in plan(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_a_table_that_is_edited_while_a_run_is_on(tmp_path: Path) -> None:
     project.write("go", "")
     assert process.communicate(timeout=100)[0] and process.returncode == 0
     assert project.outputs() == {"a": b"a2", "b": b"b2", "c": b"c2"}
-    assert "table changed while the run was on" in log_of(tmp_path) and "make" not in plan(tmp_path)
+    assert "table changed during the run" in log_of(tmp_path) and "make" not in plan(tmp_path)
 
 
 def test_the_third_edit_ends_the_run(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_third_edit_ends_the_run(tmp_path: Path) -> None:
     project.write("go", "")
     process = started(tmp_path)
     said = process.communicate(timeout=100)
-    assert process.returncode == 3 and "helper.py changed while the run was on" in said[1]
+    assert process.returncode == 3 and "helper.py changed during the run" in said[1]
     project.write("stages/upper.py", STAGE)
     project.write("helper.py", "MARK = '9'\n")
     again = subprocess.run([sys.executable, "-m", "pipeline"], cwd=tmp_path, timeout=100)

@@ -180,7 +180,7 @@ def test_what_is_dismissed_is_not_waited_for(project: Project) -> None:
     """A person said that the file need not be done: the group is made without it, and the exit code is 0."""
     project.write("in/a/1.txt", "bad")
     assert project.run().failed == 2
-    assert verb(project, "failures", "--dismiss", "a").stderr == "1 failure dismissed\n"
+    assert verb(project, "failures", "--dismiss", "a").stderr == "1 file dismissed\n"
     summary = project.run()
     assert (summary.done, summary.dismissed, summary.exit) == (1, 1, 0)
     assert sheets(project)["a"] == "a/2.txt - TEXT A/2.TXT\n"
@@ -221,7 +221,7 @@ def test_it_fails_and_skips_as_any_other(project: Project) -> None:
     project.write("in/b/1.txt", "over")
     summary = project.run()
     assert (summary.done, summary.failed, summary.skipped) == (3, 1, 1)
-    assert "  group a (sheet): ValueError: broken sheet (in stage 'sheet')" in summary.lines()
+    assert "  group a (sheet): ValueError: broken sheet (in stage 'sheet') at stages/names.py:12" in summary.lines()
     project.run()
     project.run()
     assert project.plan()["sheet /sheet/a"] == ("held", "held after 3 failed attempts")
@@ -229,7 +229,7 @@ def test_it_fails_and_skips_as_any_other(project: Project) -> None:
         verb(project, "failures").stdout
     )
     summary = project.run()
-    assert (summary.held, summary.up_to_date, summary.exit) == (1, 4, 1)
+    assert (summary.held, summary.up_to_date, summary.exit) == (1, 4, 6)
     assert project.plan(retry_failed=True)["sheet /sheet/a"][0] == "make"
     project.write("in/a/1.txt", "whole again")
     assert project.run().done == 2

@@ -213,10 +213,11 @@ def test_a_copied_yaml_with_the_same_state_is_refused(project: Project, pipeline
     assert override.verb == "take-over" and "is that of pipeline.yaml" in override.details["of"][0]
 
 
-@pytest.mark.parametrize("verb", ["failures", "verify", "explain in/a", "status", "plan"])
+@pytest.mark.parametrize("verb", ["failures", "verify", "explain in/a", "status", "plan", "runs"])
 def test_who_only_reads_is_told_whose_it_is(project: Project, pipeline: Pipeline, verb: str) -> None:
     """One sentence on stderr, so that another pipeline's files are not taken for one's own; none where they are."""
-    assert pipeline(*verb.split()).stderr in ("", "3 outputs verified: 3 as recorded\n")
+    ordinary = "", "3 outputs verified: 3 as recorded\n", "pipeline: no failures on record\n"
+    assert pipeline(*verb.split()).stderr in ordinary
     project.write("other.yaml", (project.folder / "pipeline.yaml").read_text() + "name: pipeline\n")
     said = pipeline(*verb.split(), "-f", "other.yaml").stderr
     assert len(re.findall(r"(is that|was one) of pipeline\.yaml.*", said)) == 1, said
@@ -334,7 +335,7 @@ def test_of_twenty_starts_at_once_one_runs(tmp_path: Path) -> None:
     *refused, winner = [line.split(" ", 2) for line in ran.stdout.splitlines()]
     assert winner[1] == "0" and project.outputs() == {"a": b"X"}
     assert len(refused) == 19
-    said = f"another run of 'pipeline' is at work (pid {winner[0]} on "
+    said = f"another run of 'pipeline' is running (pid {winner[0]} on "
     assert all(code == "75" and text.startswith(said) and " since " in text for _, code, text in refused)
 
 

@@ -66,7 +66,7 @@ def running(project: Project) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "pipeline", "run"]
     with subprocess.Popen(command, cwd=project.folder, stderr=subprocess.PIPE, text=True, process_group=0) as process:
         try:
-            wait_until(lambda: "in hand" in say(project, "status"))
+            wait_until(lambda: "b.txt: in hand" in say(project, "status"))
             yield process
         finally:
             process.kill()
@@ -98,7 +98,7 @@ def test_what_is_cut_off_is_named(project: Project) -> None:
     (log,) = (project.folder / ".pipeline").glob("*/runs/*.log")
     assert "b.txt: cut off after" in log.read_text()
     failed = say(project, "failures")
-    assert failed.startswith("b.txt (up): interrupted: cut off after") and "attempt" not in failed
+    assert "\n\nb.txt (up): interrupted: cut off after" in failed and "attempt" not in failed
     project.write("go", "")
     assert say(project) == "" and say(project, "failures") == ""
     assert (project.folder / "out" / "b.txt").read_text() == "WAIT"

@@ -379,7 +379,7 @@ def test_a_folder_restored_beside_a_newer_one(tmp_path: Path, what: str, kind: s
     trial.check()
 
 
-# -- the state folder while a run is on --------------------------------------------------------------------------------
+# -- the state folder during a run -------------------------------------------------------------------------------------
 
 MEDDLE = """
 import os, pathlib
@@ -421,7 +421,7 @@ def test_a_lock_file_that_is_removed_lets_no_second_run_in(tmp_path: Path, pipel
     ran = pipeline()
     assert ran.returncode == 0, ran.stderr
     said = (tmp_path / "said").read_text()
-    assert said.startswith("75 ") and "another run is at work" in said
+    assert said.startswith("75 ") and "another run is running" in said
     assert (state / "lock").exists() and pipeline().returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""Sources that change or vanish while a run is at work: no stage's failure, nothing kept of what was half read."""
+"""Sources that change or vanish during a run: no stage's failure, nothing kept of what was half read."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_odd_names_on_the_command_line(tmp_path: Path, pipeline: Pipeline) -> No
     assert (ran.returncode, json.loads(ran.stdout)["failed"]) == (1, len(ODD_NAMES))
     assert all(line.isprintable() for line in ran.stderr.splitlines())
     assert listed(pipeline("failures", "--json").stdout) == sorted(ODD_NAMES)
-    lines = pipeline("failures").stdout.splitlines()
+    lines = pipeline("failures").stdout.rpartition("\n\n")[2].splitlines()
     assert sorted(line.partition(" (up): ")[0] for line in lines) == sorted(shown(name) for name in ODD_NAMES)
     (log,) = (tmp_path / ".pipeline/pipeline/runs").glob("*.log")
     assert all(f"{shown(name)} (up): error: " in log.read_text(encoding="utf-8") for name in ODD_NAMES)

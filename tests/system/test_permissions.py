@@ -185,7 +185,7 @@ def upper(item: Item[Path]) -> str:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_what_a_run_keeps_of_private_files_is_private(tmp_path: Path, pipeline_process: Pipeline, umask: int) -> None:
-    """Log, captured text, scratch and what is set aside are for the user alone; all else is as the umask gives."""
+    """Log, report, captured text, scratch and what is set aside are for the user alone; all else is as umask gives."""
     state, report = tmp_path / ".pipeline/pipeline", tmp_path / "report"
     project = Project(tmp_path)
     project.edit("pipeline.yaml", "engine: serial", "engine: pool\npool: {processes: 1}")
@@ -197,7 +197,7 @@ def test_what_a_run_keeps_of_private_files_is_private(tmp_path: Path, pipeline_p
         str(each.relative_to(state)): each.lstat().st_mode for each in state.rglob("*")
     }
     kept = {name.partition("/")[0]: name for name, mode in found.items() if "/" in name and stat.S_ISREG(mode)}
-    assert kept.keys() == {"runs", "slots", "scratch", "set-aside"}
+    assert kept.keys() == {"runs", "reports", "slots", "scratch", "set-aside"}
     for name in kept.values():
         assert any(not found[str(each)] & 0o077 for each in (Path(name), *Path(name).parents[:-1])), name
     assert stat.S_IMODE(found["lock"]) == 0o660 & ~umask

@@ -72,7 +72,10 @@ def test_the_cron_line_is_the_line_of_the_prompt(example: Path) -> None:
     """What cron runs is what a person runs, and it says nothing when all is well."""
     line = blocks("crontab")[0]
     command = line.split(None, 5)[5].strip().replace("/srv/photos", str(example))
-    command = command.replace(".venv/bin/python", sys.executable)
+    (example / ".venv" / "bin").mkdir(parents=True)
+    script = example / ".venv" / "bin" / "filemill"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline "$@"\n')
+    script.chmod(0o755)
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     shutil.rmtree(example / "data")

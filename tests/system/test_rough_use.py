@@ -213,5 +213,5 @@ def test_the_log_is_pointed_at(project: Project, pipeline: Pipeline) -> None:
     """A failure with more to tell names the log, and the log has the traceback and what was printed."""
     project.write("stages/upper.py", STAGE.format(body="print('a clue'); raise ValueError('no')"))
     done = pipeline()
-    log = Path(done.stderr.rpartition("details: ")[2].strip())
+    log = Path(done.stderr.rpartition("log: ")[2].splitlines()[0])
     assert "a clue" in log.read_text() and "stages/upper.py" in log.read_text()

@@ -374,7 +374,7 @@ def test_a_part_whose_name_changes_only_in_case_is_replaced(case_project: Projec
 
 
 def test_what_appears_after_the_plan_is_not_replaced(tmp_path: Path) -> None:
-    """A file that somebody puts there while the run is on is theirs."""
+    """A file that somebody puts there during the run is theirs."""
     project = Project(tmp_path)
     project.write(
         "stages/upper.py",

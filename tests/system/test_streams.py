@@ -23,6 +23,8 @@ VERBS = {
     "verify": (["verify"], 1, True),
     "prune": (["prune", "--yes"], 0, False),
     "status": (["status"], 0, True),
+    "runs": (["runs"], 0, True),
+    "report": (["report"], 0, True),
     "explain": (["explain", "in/a"], 0, True),
     "accept": (["accept", "--stage", "up", "--because", "code", "--yes"], 0, False),
     "adopt": (["adopt"], 0, False),
@@ -81,7 +83,7 @@ def test_the_exit_code_is_true(project: Project, verb: str, how: Callable[[list[
     arguments, code, has_data = VERBS[verb]
     (project.folder / "out/b").unlink()
     assert how([*PROGRAM, *arguments], project.folder) == (3 if how is full and has_data else code)
-    if verb.startswith("run"):
+    if arguments[0] == "run":
         assert (project.folder / "out/b").read_text() == "B TEXT"
 
 
@@ -106,7 +108,7 @@ def test_a_closed_stdin(project: Project) -> None:
     assert (listed.returncode, listed.stdout) == (2, "")
     assert listed.stderr.startswith("--files-from -: stdin is closed; ")
     assert run("try in/bad --pdb").returncode == 1
-    ran = run("--force --engine pool")
+    ran = run("--force --engine pool -v")
     assert ran.returncode == 1 and "bad (up): ValueError: bad text" in ran.stderr
 
 

@@ -15,7 +15,7 @@ from pipeline.ledger.outputs import DamagedRow
 from pipeline.ledger.schema import VERSION
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
 def test_a_ledger_of_an_older_version_is_taken_over(tmp_path: Path, version: int) -> None:
     """What is done stays up to date, what failed is tried again, and the file is of the new version then."""
     project = Project(tmp_path)

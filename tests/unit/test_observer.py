@@ -9,6 +9,7 @@ from pipeline.observer import Observers, RunObserver, Step
 
 EVENTS: dict[str, tuple[object, ...]] = {
     "on_start": (),
+    "on_held": (2,),
     "on_planned": (3,),
     "on_step": (Step("up", "made", "str", 0.1),),
     "on_outcome": (Outcome(Source(b"a", 1, 1), ()),),
@@ -45,6 +46,19 @@ def test_every_event_reaches_every_observer_in_turn() -> None:
     for event, details in EVENTS.items():
         getattr(observers, event)(*details)
     assert heard == [(name, event, *EVENTS[event]) for event in EVENTS for name in ("first", "second")]
+
+
+def test_one_that_is_added_hears_what_follows() -> None:
+    """The others have heard what was before; one that takes no outcomes is given none."""
+    heard: list[tuple[object, ...]] = []
+    observers = Observers([Recording("first", heard)], lambda *_: None)
+    observers.on_start()
+    for late in (Recording("late", heard), RunObserver()):
+        observers.add(late)
+    observers.on_outcomes([])
+    observers.on_end()
+    told = [("first", "on_start"), ("first", "on_outcomes", []), ("late", "on_outcomes", [])]
+    assert heard == [*told, ("first", "on_end"), ("late", "on_end")]
 
 
 def test_one_that_raises_is_reported_and_left_out() -> None:

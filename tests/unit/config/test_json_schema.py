@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from jsonschema import Draft7Validator
 from support.program import ROOT
 
 from pipeline.cli import main
 from pipeline.config.catalogue import list_stages
+from pipeline.config.document import read_document
 from pipeline.config.json_schema import pipeline_schema
 
 STAGE = '''
@@ -69,9 +69,9 @@ def validator(tmp_path_factory: pytest.TempPathFactory) -> Draft7Validator:
 
 
 def complaints(text: str, validator: Draft7Validator) -> list[str]:
-    """What a validator has against a YAML text, down to the branches that do not fit."""
+    """What a validator has against a text, read as YAML 1.2 is, down to the branches that do not fit."""
     found: list[str] = []
-    errors = list(validator.iter_errors(yaml.safe_load(text)))
+    errors = list(validator.iter_errors(read_document("pipeline.yaml", text.encode()).data))
     while errors:
         error = errors.pop()
         found.append(error.message)
@@ -106,6 +106,7 @@ def test_every_pipeline_of_the_docs_fits(validator: Draft7Validator) -> None:
         "    uses: ./other.py:Stamp\n    with: {anything: 1}\n    output: {path: out/}\n",
         "    uses: resize\n    with: {width: 8}\n    output: {path: 'o/{stem}.JPG', save: {quality: 8}}\n",
         "    uses: resize\n    match: ['*.png']\n    output: none\n    timeout: 500ms\n",
+        "    uses: resize\n    output: o/\nnotify: [{on: [stuck], argv: [a]}, {ping: 'https://a/${B}'}]\n",
     ],
 )
 def test_what_is_right_fits(validator: Draft7Validator, stage: str) -> None:
@@ -133,6 +134,11 @@ def test_what_is_right_fits(validator: Draft7Validator, stage: str) -> None:
         ("stages: [{name: a, uses: resize}]\n", "'inputs' is a required property"),
         (HEAD + "    uses: resize\nengine: dask\n", "'dask' is not one of"),
         (HEAD + "    uses: resize\npool: {max_memory: 2GB!}\n", "'2GB!' does not match"),
+        (HEAD + "    uses: resize\nnotify: [{on: [failure]}]\n", "'argv' is a required property"),
+        (HEAD + "    uses: resize\nnotify: [{on: [failed], argv: [a]}]\n", "'failed' is not one of"),
+        (HEAD + "    uses: resize\nnotify: [{on: [], argv: [a]}]\n", "[] should be non-empty"),
+        (HEAD + "    uses: resize\nnotify: [{ping: 'http://hc.example'}]\n", "'http://hc.example' does not match"),
+        (HEAD + "    uses: resize\nnotify: [{on: [failure], ping: 'https://a.b'}]\n", "should not be valid under"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_does_not_fit(validator: Draft7Validator, text: str, says: str) -> None:
@@ -153,7 +159,7 @@ def test_options_and_keys_have_their_docs(project: Path) -> None:
     uses = schema["definitions"]["StageEntry"]["properties"]["uses"]["anyOf"]
     assert {"const": "stamp", "title": "stamp", "description": "Stamps a file with a `logo`"} in uses
     models = {"Pipeline": schema, **schema["definitions"]}
-    for name in ("Pipeline", "Inputs", "Output", "StageEntry", "Pool", "Retry", "Errors", "Prune"):
+    for name in ("Pipeline", "Inputs", "Output", "StageEntry", "Pool", "Retry", "Errors", "Prune", "Notify"):
         for key, said in models[name]["properties"].items():
             assert said.get("description"), f"{name}.{key} has no docstring in model.py"
 

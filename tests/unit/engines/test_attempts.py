@@ -8,7 +8,20 @@ from support.pool_jobs import STAGES, job
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure, failure_text, with_descendants
 from pipeline.engines.output_capture import KEPT_BYTES
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Begin, FailureKind, Group, GroupJob, Handed, LateFile, Outcome, Result, Source, Target
+from pipeline.messages import (
+    Begin,
+    FailureKind,
+    Group,
+    GroupJob,
+    Handed,
+    LateFile,
+    Lost,
+    Outcome,
+    Result,
+    Source,
+    Target,
+    Usage,
+)
 
 DECODE, WEB, THUMB, PRINT = range(4)
 CRASH = WorkerFailure("crashed", WEB, "killed by SIGSEGV")
@@ -162,16 +175,6 @@ def test_texts_stay_short() -> None:
     assert len(attempt.output) < KEPT_BYTES + 100
 
 
-def test_a_job_is_answered_when_each_target_has_a_result() -> None:
-    """While draining, what was only to be retried is delivered as it failed."""
-    attempt = Attempt(job("x", "web", "print"), retries_left=1)
-    assert not attempt.is_answered
-    attempt.add_outcome(outcome(attempt, done("print")))
-    assert not attempt.is_answered
-    attempt.add_outcome(outcome(attempt, failed("web")))
-    assert attempt.is_answered
-
-
 @pytest.mark.parametrize(
     ("stage", "names"),
     [
@@ -202,7 +205,7 @@ def test_who_claims_memory_has_not_failed() -> None:
     claim = outcome(attempt, done("web"), failed("print", "memory"), claimed_bytes=300)
     assert not attempt.is_settled_by(claim)
     assert attempt.add_outcome(claim) is NextStep.RUN_LARGE
-    assert (attempt.claimed_bytes, remaining(attempt), attempt.is_answered) == (300, ["print"], False)
+    assert (attempt.claimed_bytes, remaining(attempt)) == (300, ["print"])
     assert not (attempt.needs_memory or attempt.remaining.is_again)
     assert attempt.add_outcome(outcome(attempt, failed("print", "memory"))) is NextStep.RUN_LAST
     assert attempt.add_outcome(outcome(attempt, done("print"))) is NextStep.DELIVER
@@ -216,7 +219,7 @@ def test_a_claim_that_a_stage_has_caught_counts_all_the_same() -> None:
     caught = outcome(attempt, done("web"), claimed_bytes=300, late_code=(late,))
     assert not attempt.is_settled_by(caught)
     assert attempt.add_outcome(caught) is NextStep.RUN_LARGE
-    assert (remaining(attempt), attempt.remaining.is_again, attempt.is_answered) == (["web"], True, False)
+    assert (remaining(attempt), attempt.remaining.is_again) == (["web"], True)
     again = outcome(attempt, done("web"))
     assert not attempt.is_settled_by(again), "it would not tell what was loaded, which no worker says twice"
     assert attempt.add_outcome(again) is NextStep.DELIVER
@@ -228,3 +231,24 @@ def test_a_full_disk_is_no_matter_of_memory() -> None:
     attempt = Attempt(job("x", "web"))
     claim = outcome(attempt, failed("web", "memory"), claimed_bytes=300, environment="disk full")
     assert attempt.add_outcome(claim) is NextStep.DELIVER
+
+
+def test_a_killed_job_is_of_the_seat_in_which_it_was_killed() -> None:
+    """Not of that in which it had an outcome before."""
+    attempt = Attempt(job("x", "web"))
+    attempt.add_failure(CRASH._replace(seat=1), STAGES)
+    attempt.add_failure(CRASH._replace(seat=3), STAGES)
+    assert attempt.outcome().seat == 3
+
+
+@pytest.mark.parametrize("usage", [None, Usage(9.0, 0.5, 1)], ids=["without a trace", "with one"])
+def test_what_was_lost_with_a_worker_is_of_its_seat(usage: Usage | None) -> None:
+    """The job began there, whichever worker ends it, and that time counts whether or not a trace is written."""
+    attempt = Attempt(job("x", "web"))
+    attempt.add_failure(
+        WorkerFailure("crashed", 0, "killed", seat=4, usage=Usage(2.0, None, 4, (Lost(4, 5.0),))), STAGES
+    )
+    attempt.add_outcome(outcome(attempt, done("web"), seconds=0.25, seat=1, usage=usage))
+    found = attempt.outcome()
+    assert (found.seat, found.seconds, found.spent_s, found.lost) == (1, 0.25, 5.25, (Lost(4, 5.0),))
+    assert found.usage == Usage(2.0, 0.5 if usage else None, 4, (Lost(4, 5.0),))

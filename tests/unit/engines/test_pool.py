@@ -578,6 +578,19 @@ def test_a_drained_pool_drops_large_files_that_wait(make: Make, tmp_path: Path) 
     assert board and not board._file.exists()
 
 
+def test_a_drained_pool_drops_what_was_to_be_retried(make: Make, tmp_path: Path) -> None:
+    """Before it is drained, and where it fails only then: it has not failed for good, and the next run makes it."""
+    engine = make(retries=1, backoff_s=3600)
+    engine.submit(job(f"once {tmp_path}/mark fail"))
+    engine.submit(job(f"hold {tmp_path}"))
+    wait_until(lambda: engine.poll(0.05) or (list(tmp_path.glob("held-*")) and list(tmp_path.glob("mark*"))))
+    engine.drain()
+    (tmp_path / "go").touch()
+    found = []
+    wait_until(lambda: found.extend(engine.poll(0.05)) or not engine.busy)
+    assert kinds(found) == {f"hold {tmp_path}": "done"}
+
+
 def claiming(make: Make, **more: Any) -> PoolEngine:
     """An engine of two workers whose jobs may take 16 MB at least, and 250 at most, without a claim."""
     limits = {"max_memory_bytes": 10**9, "memory_alone_bytes": 2 * 10**9, "is_memory_shared": True}

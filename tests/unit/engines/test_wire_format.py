@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 
 from pipeline.engines import wire_format
 from pipeline.engines.attempts import WorkerFailure
-from pipeline.messages import AnyJob, Begin, Group, GroupJob, Handed, Job, MadePart, Outcome, Result, Source, Target
+from pipeline.engines.made_jobs import MadeJobs
+from pipeline.messages import (
+    AnyJob,
+    Begin,
+    Group,
+    GroupJob,
+    Handed,
+    Job,
+    MadePart,
+    Outcome,
+    Result,
+    Source,
+    Target,
+    Usage,
+)
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
 SOURCES = st.builds(Source, st.binary(), NUMBERS, NUMBERS)
@@ -21,7 +35,11 @@ GROUPS = st.builds(
 )
 JOBS = GROUPS | st.builds(Job, SOURCES, st.lists(TARGETS, max_size=4).map(tuple), st.none() | BEGINS)
 RESULTS = st.from_type(Result)
-FAILURES = st.from_type(WorkerFailure)
+SECONDS = st.floats(allow_nan=False)  # which equals nothing
+FAILURES = st.builds(
+    WorkerFailure, st.sampled_from(["error", "crashed"]), st.integers(0, 9), st.text(),
+    usage=st.none() | st.builds(Usage, SECONDS, st.none() | SECONDS),
+)  # fmt: skip
 HANDED = st.builds(Handed, st.integers(0, 9), BEGINS, st.lists(st.text()).map(tuple))
 
 
@@ -51,7 +69,7 @@ def plain_outcomes(draw: st.DrawFn, job: AnyJob) -> Outcome:
 
 def seated(answer: wire_format.Answer) -> wire_format.Answer:
     """Return what arrives of an answer that the worker in seat 3 has sent."""
-    return answer if isinstance(answer, WorkerFailure) else answer._replace(seat=3)
+    return answer if isinstance(answer, WorkerFailure) else answer._replace(seat=3, usage=None)
 
 
 @given(st.lists(JOBS, max_size=5))
@@ -139,3 +157,16 @@ def test_a_plain_job_is_small() -> None:
     plain = wire_format.pack_jobs([Job(Source(b"a", 1, 2), (Target("web", b"/a"),))])
     whole = wire_format.pack_jobs([Job(Source(b"a", 1, 2), (Target("web", b"/a", is_forced=True),))])
     assert len(plain) < len(whole)
+
+
+def test_what_jobs_used_arrives_with_them() -> None:
+    """Where a trace is written, of plain answers as of others; of a job without an outcome nobody asks."""
+    jobs = [Job(Source(name, 1, 2), (Target("web", b"/a"),)) for name in (b"a", b"b", b"c")]
+    usages = [(1e9, 0.25), (2e9, 0.5), (3e9, 0.75)]
+    answers: list[wire_format.Answer] = [Outcome(each.source, (Result("web", b"/a", "done"),)) for each in jobs]
+    odd: list[wire_format.Answer] = [WorkerFailure("error", 0, "no"), Outcome(jobs[2].source, ())]
+    for sent in (answers, answers[:1] + odd):
+        found = wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, sent, 3, usages))
+        used = [None if isinstance(each, WorkerFailure) else each.usage for each in found]
+        assert used == [Usage(*usages[0], 3), Usage(*usages[1], 3) if sent is answers else None, Usage(*usages[2], 3)]
+        assert isinstance(found, MadeJobs) == (sent is answers)

@@ -105,7 +105,7 @@ def test_a_state_that_only_was_removed_is_accepted(tmp_path: Path) -> None:
     assert owner(tmp_path / "out")["state"] != first.id
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize("damage", [b"[" * 100_000, b"", b"{", b"[1]", b"\xff\xfe"])
 def test_a_damaged_owner_file_is_written_anew(tmp_path: Path, damage: bytes) -> None:
     """An owner file that says nothing locks nobody out; what a killed claim left is used up."""
     (tmp_path / "out").mkdir()

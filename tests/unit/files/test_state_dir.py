@@ -30,7 +30,7 @@ def test_a_second_run_is_refused_while_the_first_holds_the_lock(tmp_path: Path) 
     first = open_state(tmp_path / "s", "photos")
     first.prepare()
     (first.scratch / "in use").touch()
-    with pytest.raises(AlreadyRunning, match=f"another run of 'photos' is at work .pid {os.getpid()} on"):
+    with pytest.raises(AlreadyRunning, match=f"another run of 'photos' is running .pid {os.getpid()} on"):
         open_state(tmp_path / "s", "photos")
     assert (first.scratch / "in use").exists()
     first.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from support.records import RECIPES, SOURCE, done, fail, key, skip
 
 from pipeline.ledger.failures import RetryPolicy
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import Outcome, Result
+from pipeline.messages import FailureKind, Outcome, Result
 
 
 def test_attempts_are_counted_until_it_is_done(ledger: Ledger) -> None:
@@ -31,6 +33,69 @@ def test_a_run_that_was_cut_short_counts_no_attempt(ledger: Ledger, exit_code: i
     fail(ledger)
     ledger.end_run(exit_code, {}, swept=False)
     assert [each.attempts for each in ledger.failures.all()] == [counted]
+
+
+def failed_now(ledger: Ledger, kind: FailureKind = "error", **source: int) -> bool:
+    """Record a failure of `a`, and return whether it is a new one."""
+    result = Result("up", b"/project/out/a", "failed", "why", kind, place="stages/up.py:3")
+    return bool(ledger.record(Outcome(SOURCE._replace(**source), (result,), seat=2), key, RECIPES))
+
+
+def test_a_failure_is_new_once(ledger: Ledger) -> None:
+    """As long as its source and its recipe are the same, and it is not made in between."""
+    assert [failed_now(ledger) for _ in range(3)] == [True, False, False]
+    assert [failed_now(ledger, mtime_ns=7) for _ in range(2)] == [True, False]
+    assert [failed_now(ledger, "changed", mtime_ns=7) for _ in range(2)] == [True, True]
+    assert not failed_now(ledger, mtime_ns=7)
+    done(ledger)
+    assert failed_now(ledger, mtime_ns=7)
+    row = ledger._connection.execute("SELECT seat, place FROM failures").fetchall()
+    assert row == [(2, "stages/up.py:3")]
+
+
+@pytest.mark.parametrize("exit_code", [1, 5, 130])
+def test_a_job_that_was_cut_off_is_no_attempt(ledger: Ledger, exit_code: int) -> None:
+    """However often, and whatever else failed in its run; attempts from before stay."""
+    cut = Result("up", b"/project/out/a", "failed", "cut off", "interrupted")
+    fail(ledger)
+    ledger.end_run(1, {}, swept=False)
+    for _ in range(3):
+        ledger.record_cut_off(Outcome(SOURCE, ()), cut, RECIPES["up"])
+        ledger.end_run(exit_code, {}, swept=False)
+    assert [each.attempts for each in ledger.failures.all()] == [1]
+
+
+def test_a_job_that_was_cut_off_has_not_failed(ledger: Ledger) -> None:
+    """Unless it had before; nor has it recovered once it is made."""
+    cut = Result("up", b"/project/out/a", "failed", "cut off", "interrupted")
+
+    def cut_off() -> None:
+        ledger.record_cut_off(Outcome(SOURCE, ()), cut, RECIPES["up"])
+        ledger.end_run(130, {}, swept=False)
+
+    cut_off()
+    ledger.begin_run("next")
+    assert failed_now(ledger) and [each.is_new for each in ledger.failures.of_run("next")] == [True]
+    (failure,), next_ns = ledger.failures.all(), time.time_ns()
+    assert not failure.is_new_since(next_ns) and failure.is_new_since(next_ns - 60 * 10**9)
+    ledger.end_run(1, {}, swept=False)
+    cut_off()
+    assert not failed_now(ledger)
+    done(ledger)
+    ledger.failures.flush()
+    assert (ledger.failures.recovered, ledger.failures.first_recovered) == (1, [(b"a", "up")])
+    cut_off()
+    done(ledger)
+    ledger.failures.flush()
+    assert ledger.failures.recovered == 1
+
+
+def test_what_has_recovered_outlives_another_plan(ledger: Ledger) -> None:
+    """The code may change during the run."""
+    fail(ledger)
+    done(ledger)
+    ledger.forget_plan()
+    assert (ledger.failures.recovered, ledger.failures.first_recovered) == (1, [(b"a", "up")])
 
 
 def test_another_source_begins_at_no_attempt(ledger: Ledger) -> None:

@@ -60,13 +60,14 @@ def test_recipes_have_one_number(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     ("exit_code", "kind", "unclean"),
-    [(0, None, []), (1, "error", []), (1, "timeout", ["one"]), (1, "crashed", ["one"]), (3, None, ["one"]),
+    [(0, None, []), (1, "error", []), (1, "timeout", ["one"]), (1, "crashed", ["one"]),
+     (1, "interrupted", ["one"]), (3, None, ["one"]),
      (130, None, ["one"]), (None, None, ["one"])],
 )  # fmt: skip
 def test_runs_that_may_have_left_temporaries_are_known(
     tmp_path: Path, exit_code: int | None, kind: FailureKind | None, unclean: list[str]
 ) -> None:
-    """Those that were killed or stopped, and those of which a worker was; until a later run has seen to all files."""
+    """Those that were killed or stopped, and those of which a job or a worker was; until one over all files."""
     with closing(Ledger(tmp_path / "l")) as ledger:
         ledger.begin_run("one")
         if kind:

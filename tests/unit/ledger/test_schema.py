@@ -48,7 +48,7 @@ def tables_of(connection: sqlite3.Connection) -> dict[str, set[tuple[object, ...
     return {name: {row[1:] for row in connection.execute(f"PRAGMA table_info({name})")} for (name,) in names}
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
 def test_an_older_file_gets_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
     """Nothing of the program needs to know from which version a file came."""
     file = tmp_path / "l"

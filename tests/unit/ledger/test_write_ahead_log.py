@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ledger.write_ahead_log import standing_of
+from pipeline.ledger.write_ahead_log import standing_of_log
 
 HEADER, FRAME = 32, 24 + 4096
 
@@ -40,16 +40,16 @@ def test_what_a_kill_leaves_is_whole(log: tuple[Path, int, int]) -> None:
     for frame in range(committed, frames):
         for more in (0, 24):
             file.write_bytes(data[: HEADER + frame * FRAME + more])
-            assert standing_of(file, committed) == "whole"
+            assert standing_of_log(file, committed) == "whole"
     for size in (HEADER, HEADER + 24, HEADER + FRAME):
         file.write_bytes(data[:size])
-        assert standing_of(file, 0) == "whole"
+        assert standing_of_log(file, 0) == "whole"
 
 
 def test_what_was_emptied_may_be_whole(log: tuple[Path, int, int]) -> None:
     """As it is after all of it was brought into the file."""
     log[0].write_bytes(b"")
-    assert standing_of(log[0], 0) == "empty"
+    assert standing_of_log(log[0], 0) == "empty"
 
 
 def test_what_no_kill_leaves_is_lost(log: tuple[Path, int, int]) -> None:
@@ -59,21 +59,21 @@ def test_what_no_kill_leaves_is_lost(log: tuple[Path, int, int]) -> None:
     for frame in range(committed, frames):
         for more in (1, 23, 25, 2000, FRAME - 1):
             file.write_bytes(data[: HEADER + frame * FRAME + more])
-            assert standing_of(file, committed) == "lost"
+            assert standing_of_log(file, committed) == "lost"
         for at in (9, 17, 30, 4000):
             spoilt = bytearray(data)
             spoilt[HEADER + frame * FRAME + at] ^= 4
             file.write_bytes(spoilt)
-            assert standing_of(file, committed) == "lost"
+            assert standing_of_log(file, committed) == "lost"
         file.write_bytes(data[: HEADER + frame * FRAME] + bytes(FRAME))
-        assert standing_of(file, committed) == "lost"
+        assert standing_of_log(file, committed) == "lost"
     for size in (1, HEADER - 1):
         file.write_bytes(data[:size])
-        assert standing_of(file, 0) == "lost"
+        assert standing_of_log(file, 0) == "lost"
     for at in range(HEADER):
         spoilt = bytearray(data)
         spoilt[at] ^= 4
         file.write_bytes(spoilt)
-        assert standing_of(file, 0) == "lost"
+        assert standing_of_log(file, 0) == "lost"
     file.unlink()
-    assert standing_of(file, 0) == "lost"
+    assert standing_of_log(file, 0) == "lost"

@@ -83,5 +83,5 @@ def test_a_run_that_nobody_follows_stops(tmp_path: Path) -> None:
     """What is recorded stays, and the same line resumes."""
     config = load_config(texts(tmp_path).folder / "pipeline.yaml")
     summary = run(config, Selection(), is_followed=lambda: False)
-    assert summary.exit == 3 and "nobody takes its outcomes any more" in summary.stopped
+    assert summary.exit == 130 and "nobody takes its outcomes any more" in summary.stopped
     assert run(config, Selection()).exit == 0

@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_listed_gives_an_ordinary_run(project: Project) 
 
 
 def test_a_run_at_work_gives_an_ordinary_run(project: Project) -> None:
-    """It says that another is at work; the note would be of before that."""
+    """It says that another is running; the note would be of before that."""
     with open(project.folder / STATE / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert answer(project) is None

@@ -290,8 +290,8 @@ def test_what_lies_where_a_file_that_fails_has_its_outputs_is_none(tmp_path: Pat
     assert len(before) == 6
     (tmp_path / "in/a.md").unlink()
     project.write("in/a.txt", "bad text")
-    for _ in range(5):
-        assert (summary := project.run()).exit == 1 and summary.pruned == 0
+    for exit_code in (1, 1, 1, 6, 6):
+        assert (summary := project.run()).exit == exit_code and summary.pruned == 0
         assert project.outputs() == before and project.orphans() == []
     assert summary.held == 2
     project.write("in/a.txt", "four\nfive")

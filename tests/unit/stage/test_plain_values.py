@@ -79,7 +79,8 @@ def test_other_types_are_left_to_pydantic(annotation: Any) -> None:
 
 RIGHT: dict[str, Any] = {
     "name": "photos", "timeout": "1.5m", "changed_by": "hash", "depends": ["a", "é"], "libraries": ["x"],
-    "engine": "serial", "state": ".pipeline/x", "retry": {"max": 0, "backoff": "100 ms"}, "prune": {"max": "10%"},
+    "engine": "serial", "state": ".pipeline/x", "defaults": "../site.yaml",
+    "retry": {"max": 0, "backoff": "100 ms"}, "prune": {"max": "10%"},
     "inputs": {"root": "in", "include": ["*.jpg"], "exclude": [], "settle": "5s", "max_pixels": "200MP", "max_side": 9},
     "errors": {"max": "0.5%", "hold_after": "never"},
     "pool": {

@@ -655,4 +655,4 @@ def test_a_folder_that_is_lost_before_the_name_is_given_is_no_fault_of_the_file(
     found = os.stat(bench.root / "x.txt")
     target = Target("upper", os.fsencode(bench.out / "upper.txt"), is_new=True)
     outcome = worker.work(Job(Source(b"x.txt", found.st_size, found.st_mtime_ns), (target,)))
-    assert "was removed or unmounted while the run was at work" in outcome.environment
+    assert "was removed or unmounted during the run" in outcome.environment
