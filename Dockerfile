@@ -11,7 +11,7 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
 RUN python -c "from pipeline.report.html import load_template; load_template()"
 # A named volume takes its owner from the folder that it hides.
 RUN install -d -o 1000 -g 1000 /state
-WORKDIR /work
+WORKDIR /project
 USER 1000:1000
 # Stages lie in a folder that is mounted for reading only.
 ENV PYTHONDONTWRITEBYTECODE=1

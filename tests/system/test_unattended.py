@@ -218,15 +218,15 @@ def namespaces() -> list[str]:
 # What the container of compose.yaml, the pod and the unit have in common: nothing to be written to but these folders,
 # no user's name or home, no capability, and the run as process 1.
 CONTAINER = """
-mount -t tmpfs none {top} && cd {top} && mkdir code python site-packages work nas state
+mount -t tmpfs none {top} && cd {top} && mkdir code python site-packages project nas state
 mount --bind {code} code && mount --bind {python} python && mount --bind {libraries} site-packages
-mount --bind {work} work && mount --bind {nas} nas && mount --bind {state} state
-mount -o remount,bind,ro {top}/work && mount -o remount,ro {top} && mount -o remount,bind,ro /
+mount --bind {project} project && mount --bind {nas} nas && mount --bind {state} state
+mount -o remount,bind,ro {top}/project && mount -o remount,ro {top} && mount -o remount,bind,ro /
 mount -t tmpfs none /tmp
-if touch /written {top}/written {top}/work/written 2> /dev/null; then exit 99; fi
+if touch /written {top}/written {top}/project/written 2> /dev/null; then exit 99; fi
 exec setpriv --reuid {uid} --regid {uid} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \
     env -i PATH=/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 LD_LIBRARY_PATH={top}/python/lib \
-    PYTHONPATH={top}/code:{top}/site-packages {top}/python/bin/{name} -m pipeline {top}/work/pipeline.yaml "$@"
+    PYTHONPATH={top}/code:{top}/site-packages {top}/python/bin/{name} -m pipeline {top}/project/pipeline.yaml "$@"
 """
 TOP = "/srv"
 
@@ -237,13 +237,20 @@ class Container:
     def __init__(self, folder: Path) -> None:
         self.uid = int(last("USER").split(":")[0])
         self.nas, self.state = folder / "nas", folder / "state"
-        self.work = folder / "work"
-        for each in (self.nas / "originals", self.state, self.work / "stages"):
+        self.project = folder / "project"
+        for each in (self.nas / "originals", self.state, self.project / "stages"):
             each.mkdir(parents=True)
         # Python itself may lie where no other user may look.
         name = Path(sys.executable).resolve().name
         python = {"python": sys.base_prefix, "libraries": sysconfig.get_path("purelib"), "name": name}
-        places = {"top": TOP, "work": self.work, "nas": self.nas, "state": self.state, "code": ROOT, "uid": self.uid}
+        places = {
+            "top": TOP,
+            "project": self.project,
+            "nas": self.nas,
+            "state": self.state,
+            "code": ROOT,
+            "uid": self.uid,
+        }
         self._script = "set -e" + CONTAINER.format(**places, **python)
         (shown,) = blocks("yaml", PAGE)
         self.write(shown)
@@ -251,7 +258,7 @@ class Container:
     def write(self, pipeline: str) -> None:
         for place in ("/nas/", "/state"):
             pipeline = pipeline.replace(f" {place}", f" {TOP}{place}")
-        (self.work / "pipeline.yaml").write_text(pipeline + "pool: {processes: 2}\n")
+        (self.project / "pipeline.yaml").write_text(pipeline + "pool: {processes: 2}\n")
         for path in (self.nas, self.nas / "originals", self.state):
             os.chown(path, self.uid, self.uid)
 
@@ -302,7 +309,7 @@ def slow(text: str) -> str:
 @pytest.mark.processes
 def test_process_1_of_a_container_drains_at_a_signal(container: Container) -> None:
     """As `docker stop` and a pod's end send it: what is in hand is finished, and the exit code tells."""
-    (container.work / "stages/slow.py").write_text(SLOW)
+    (container.project / "stages/slow.py").write_text(SLOW)
     stage = "{name: a, uses: slow, output: '/nas/web/{name}'}"
     container.write(f"inputs: /nas/originals\nstate: /state\nstages: [{stage.replace('/nas', f'{TOP}/nas')}]\n")
     for name in ("a", "b", "c", "d", "e", "f"):
@@ -357,4 +364,4 @@ def test_the_cron_job_may_do_little_and_resumes_what_the_machine_stopped() -> No
     assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
     assert volumes["state"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounted == {"/work/pipeline.yaml", "/nas", "/state", "/tmp"}
+    assert mounted == {"/project/pipeline.yaml", "/nas", "/state", "/tmp"}
