@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,11 +119,17 @@ def test_the_forkserver_is_killed_while_its_workers_start(make: Make, kills: int
     """Workers that are not yet the leaders of a group outlive it: they are found, and take no batch away."""
     from multiprocessing import forkserver
 
+    def kill_the_forkserver() -> None:
+        """Kill the one that runs; where the last one was killed and its successor is not yet there, wait for it."""
+        for _ in range(20_000):
+            with suppress(ProcessLookupError, TypeError):
+                return os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+            time.sleep(0.001)
+        raise AssertionError("no forkserver in 20 s")
+
     for number in range(kills):
         engine = make("forkserver")
-        killer = threading.Timer(
-            number * 0.6 / kills, lambda: os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
-        )
+        killer = threading.Timer(number * 0.6 / kills, kill_the_forkserver)
         engine.warm_up()
         killer.start()
         assert len(run(engine, [job(f"sleep 0.002 {n}") for n in range(50)], most_s=20)) == 50
