@@ -8,7 +8,7 @@ same fields and those that depend on the whole pipeline. Nothing here imports py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,6 +30,7 @@ from pipeline.config.units import (
     Text,
     YamlMapping,
 )
+from pipeline.files.shard import Shard
 from pipeline.files.template import GroupTemplate, Template
 from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.records import dataclass
@@ -323,6 +324,17 @@ class Config(PipelineEntry):
     """Lines of the stages' code that load or read files which do not count, since the code does not tell which."""
     picture_suffixes: frozenset[bytes] = frozenset()
     """The suffixes of pictures that plug-ins of the stages and initializers read, beside those of filemill."""
+    shard: Shard | None = None
+    """The shard to which a run is confined, whose state `state` is then; None for all files."""
+
+    @property
+    def shared_state(self) -> Path:
+        """The folder of the pipeline's own state, below which those of its shards lie."""
+        return self.state.parents[2] if self.shard else self.state
+
+    def of_shard(self, shard: Shard) -> Config:
+        """Return the pipeline confined to one shard, with that shard's own state."""
+        return replace(self, shard=shard, state=shard.folder(self.shared_state))
 
     @property
     def is_told(self) -> bool:

@@ -92,7 +92,7 @@ class Template:
 
         The source's path is relative to the input root.
         """
-        filled = b"/" + source if self._is_mirror else self._format % _values(source, part)
+        filled = b"/" + source if self._is_mirror else self._format % values_of(source, part)
         if b"//" in filled:  # an empty {dir} leaves a slash too many
             filled = _SLASHES.sub(b"/", filled)
         # Nothing else can be wrong with a name.
@@ -199,7 +199,7 @@ class GroupTemplate:
 
     def fill(self, source: bytes, part: str = "") -> bytes:
         """Return the name of the group to which the output of a source belongs."""
-        return self._format % _values(source, part)
+        return self._format % values_of(source, part)
 
     def may_hold(self, name: bytes, folder: bytes) -> bool:
         """Return whether a source somewhere below a folder, which ends in "/", may belong to the group of a name.
@@ -215,7 +215,8 @@ class GroupTemplate:
         return re.fullmatch(pattern, name, re.DOTALL) is not None
 
 
-def _values(source: bytes, part: str) -> dict[bytes, bytes]:
+def values_of(source: bytes, part: str = "") -> dict[bytes, bytes]:
+    """Return the values of all fields for a source, and for a part of its output."""
     folder, _, name = source.rpartition(b"/")
     stem, suffix = _split_name(name)
     return {b"dir": folder, b"name": name, b"stem": stem, b"suffix": suffix, b"part": part.encode()}
